@@ -1,0 +1,100 @@
+//! Checked numbers with a meaning: each type refuses NaN and values out of range when it is made.
+
+use std::fmt;
+
+/// Why a number was refused as a privacy parameter.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("{name} must be {expected}, got {got}")]
+pub struct ParamError {
+    /// What the number was meant to be, in words: `epsilon`, `sampling rate` and so on.
+    pub name: &'static str,
+    /// The range that is accepted.
+    pub expected: &'static str,
+    /// The number that came.
+    pub got: f64,
+}
+
+macro_rules! checked_number {
+    ($(#[$doc:meta])* $type:ident, $name:literal, $expected:literal, |$value:ident| $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+        pub struct $type(f64);
+
+        impl $type {
+            #[doc = concat!("Accepts ", $expected, "; anything else, NaN included, is an error that says so.")]
+            pub fn new($value: f64) -> Result<Self, ParamError> {
+                if $check {
+                    Ok(Self($value))
+                } else {
+                    Err(ParamError { name: $name, expected: $expected, got: $value })
+                }
+            }
+
+            /// The number itself.
+            pub fn value(self) -> f64 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+checked_number!(
+    /// The privacy parameter ε: a bound on the privacy loss, at a [`Delta`]. Infinite means no privacy.
+    Epsilon, "epsilon", "a number of at least 0", |value| value >= 0.0
+);
+
+checked_number!(
+    /// The privacy parameter δ: the probability mass on which the bound ε may fail.
+    Delta, "delta", "a number above 0 and below 1", |value| value > 0.0 && value < 1.0
+);
+
+checked_number!(
+    /// Standard deviation of the noise on a sum divided by the clip norm, σ / C, under **every** neighbouring relation.
+    ///
+    /// Replace-one has sensitivity 2C, so there the same multiplier buys less privacy; accountants know that.
+    NoiseMultiplier, "noise multiplier", "a finite number above 0", |value| value > 0.0 && value.is_finite()
+);
+
+checked_number!(
+    /// The probability q with which each unit takes part, independently of all others (Poisson sampling).
+    SamplingRate, "sampling rate", "a number above 0 and at most 1", |value| value > 0.0 && value <= 1.0
+);
+
+checked_number!(
+    /// Bound C on the L2 norm of one unit's whole contribution.
+    ClipNorm, "clip norm", "a finite number above 0", |value| value > 0.0 && value.is_finite()
+);
+
+impl Epsilon {
+    /// No privacy at all.
+    pub const INFINITE: Self = Self(f64::INFINITY);
+    /// Nothing was spent.
+    pub const ZERO: Self = Self(0.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_name() {
+        for bad in [f64::NAN, -1.0, f64::NEG_INFINITY] {
+            assert!(Epsilon::new(bad).is_err());
+            assert!(Delta::new(bad).is_err());
+            assert!(NoiseMultiplier::new(bad).is_err());
+            assert!(SamplingRate::new(bad).is_err());
+            assert!(ClipNorm::new(bad).is_err());
+        }
+        assert!(Delta::new(0.0).is_err() && Delta::new(1.0).is_err());
+        assert!(SamplingRate::new(0.0).is_err() && SamplingRate::new(1.0).is_ok());
+        assert!(Epsilon::new(0.0).is_ok() && Epsilon::new(f64::INFINITY).is_ok());
+        let message = SamplingRate::new(1.5).unwrap_err().to_string();
+        assert_eq!(message, "sampling rate must be a number above 0 and at most 1, got 1.5");
+    }
+}
