@@ -6,6 +6,7 @@
 
 mod accountant;
 mod event;
+pub mod ledger;
 mod params;
 
 pub use accountant::{AccountantKind, AccountingError, Accountant, EpsilonBounds, Unsupported};

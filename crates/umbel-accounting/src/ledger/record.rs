@@ -1,0 +1,257 @@
+//! What a ledger's records say.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event_json;
+use crate::{AccountantKind, Delta, DpEvent, EpsilonBounds};
+
+/// The content of one record, by kind.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::exhaustive_enums, reason = "whoever reads a ledger must handle every kind")]
+pub enum Body {
+    /// A round's cost became final; its sum may now be learnt.
+    Charge(Charge),
+    /// The run ended, or was interrupted in good order.
+    Close(Close),
+    /// What the run promised, before anything happened.
+    Header(Box<Header>),
+    /// The model that a charge paid for.
+    Release(Release),
+    /// Budget was set aside for a round that is about to open.
+    Reserve(Reserve),
+    /// An interrupted run went on from here.
+    Resume(Resume),
+    /// A round was abandoned before anything was learnt; its reservation is given back.
+    Void(Void),
+}
+
+/// The first record: who signs, and what the run promises. Nothing in it may change while the run lasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Version of this format, 1.
+    pub version: u32,
+    /// Name of the run.
+    pub run: String,
+    /// Program and version that wrote the ledger.
+    pub software: String,
+    /// Ed25519 public key of the signer, 64 hexadecimal digits. Filled in by the writer.
+    pub public_key: String,
+    /// What one neighbour differs by: `client` or `example`.
+    pub unit: String,
+    /// Who adds the noise: `central`, `distributed` or `local`.
+    pub trust: String,
+    /// The neighbouring relation: `add-remove`, `replace-by-zero` or `replace-one`.
+    pub neighbors: String,
+    /// True if noise and cohorts come from the seed of a simulation.
+    pub simulated: bool,
+    /// Name of the accountant whose claims the charges carry.
+    pub accountant: String,
+    /// How cohorts are drawn: `poisson`.
+    pub sampling: String,
+    /// The public constant q.
+    pub sampling_rate: f64,
+    /// The declared, public number of units.
+    pub population: u64,
+    /// Expected cohort size: the public divisor of every sum.
+    pub cohort: f64,
+    /// How many rounds are planned.
+    pub rounds: u64,
+    /// What each round costs.
+    #[serde(with = "event_field")]
+    pub round_event: DpEvent,
+    /// Bound C on the norm of one unit's contribution.
+    pub clip_norm: f64,
+    /// Length that one integer step stands for in clipped contributions.
+    pub grid_unit: f64,
+    /// Which sampler draws the noise: `rounded`, `continuous` or `none`.
+    pub noise: String,
+    /// Number of parameters of the model.
+    pub dimension: u64,
+    /// δ at which every ε of this ledger stands.
+    pub delta: f64,
+    /// The most ε that the run may spend, if it has a limit.
+    pub epsilon_budget: Option<f64>,
+    /// SHA-256 of the experiment file as resolved.
+    pub experiment_sha256: String,
+    /// SHA-256 over the training data and its split over clients, so that a resumed run is known to see the same.
+    pub data_sha256: String,
+    /// SHA-256 of the initial model's parameters (little-endian `f32`).
+    pub initial_model_sha256: String,
+}
+
+/// ε at δ as an accountant certified it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Name of the accountant.
+    pub accountant: String,
+    /// δ.
+    pub delta: f64,
+    /// Certified upper bound; null means infinite: no privacy.
+    pub epsilon: Option<f64>,
+    /// Certified lower bound, where there is one.
+    pub epsilon_lower: Option<f64>,
+}
+
+impl Claim {
+    /// The claim that `bounds` make at `delta`.
+    pub fn new(accountant: AccountantKind, delta: Delta, bounds: EpsilonBounds) -> Self {
+        let finite = |value: f64| value.is_finite().then_some(value);
+        Self {
+            accountant: accountant.as_str().to_owned(),
+            delta: delta.value(),
+            epsilon: finite(bounds.upper.value()),
+            epsilon_lower: bounds.lower.and_then(|lower| finite(lower.value())),
+        }
+    }
+}
+
+/// Budget set aside before a round opens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserve {
+    /// Number of the round, from 1.
+    pub round: u64,
+    /// What the round will cost.
+    #[serde(with = "event_field")]
+    pub event: DpEvent,
+}
+
+/// The final cost of a round, stored before its sum is learnt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Charge {
+    /// Number of the round, from 1.
+    pub round: u64,
+    /// What the round costs.
+    #[serde(with = "event_field")]
+    pub event: DpEvent,
+    /// Standard deviation of the noise on the integer sum, in grid units; 0 without noise.
+    pub noise_std_dev_grid_units: f64,
+    /// What the noised sum is divided by.
+    pub divisor: f64,
+    /// ε of everything charged so far, this round included.
+    pub claim: Claim,
+    /// Commitment to the number of clients invited and reporting: SHA-256 of the opening, which is kept elsewhere because
+    /// the counts themselves are not covered by ε.
+    pub counts_commitment: String,
+}
+
+/// The result of a round, as it becomes visible.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Number of the round, from 1.
+    pub round: u64,
+    /// SHA-256 of the new model's parameters (little-endian `f32`).
+    pub model_sha256: String,
+}
+
+/// A round abandoned before anything was learnt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Void {
+    /// Number of the round, from 1.
+    pub round: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// An interrupted run goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// The last round whose release is on record; 0 if none is.
+    pub released: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums, reason = "whoever reads a ledger must handle every way to end")]
+pub enum CloseStatus {
+    /// The next round would have overspent.
+    BudgetExhausted,
+    /// All planned rounds were run.
+    Finished,
+    /// Stopped on request; may be resumed.
+    Interrupted,
+}
+
+/// The end of a run, or of one stretch of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Close {
+    /// How it ended.
+    pub status: CloseStatus,
+    /// Rounds released.
+    pub rounds: u64,
+    /// ε of everything charged.
+    pub claim: Claim,
+    /// SHA-256 of the model file.
+    pub model_file_sha256: String,
+    /// SHA-256 of the summary file.
+    pub summary_file_sha256: String,
+}
+
+impl Body {
+    /// The name of the record's kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Charge(_) => "charge",
+            Self::Close(_) => "close",
+            Self::Header(_) => "header",
+            Self::Release(_) => "release",
+            Self::Reserve(_) => "reserve",
+            Self::Resume(_) => "resume",
+            Self::Void(_) => "void",
+        }
+    }
+
+    pub(super) fn encode(&self) -> Result<Value, serde_json::Error> {
+        match self {
+            Self::Charge(body) => serde_json::to_value(body),
+            Self::Close(body) => serde_json::to_value(body),
+            Self::Header(body) => serde_json::to_value(body),
+            Self::Release(body) => serde_json::to_value(body),
+            Self::Reserve(body) => serde_json::to_value(body),
+            Self::Resume(body) => serde_json::to_value(body),
+            Self::Void(body) => serde_json::to_value(body),
+        }
+    }
+
+    pub(super) fn decode(kind: &str, body: Value) -> Result<Self, String> {
+        let body = match kind {
+            "charge" => serde_json::from_value(body).map(Self::Charge),
+            "close" => serde_json::from_value(body).map(Self::Close),
+            "header" => serde_json::from_value(body).map(|header| Self::Header(Box::new(header))),
+            "release" => serde_json::from_value(body).map(Self::Release),
+            "reserve" => serde_json::from_value(body).map(Self::Reserve),
+            "resume" => serde_json::from_value(body).map(Self::Resume),
+            "void" => serde_json::from_value(body).map(Self::Void),
+            other => return Err(format!("a record of unknown kind `{other}`")),
+        };
+        body.map_err(|error| format!("a `{kind}` record that does not read: {error}"))
+    }
+}
+
+/// Events inside derived records.
+mod event_field {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use serde_json::Value;
+
+    use super::event_json;
+    use crate::DpEvent;
+
+    pub(super) fn serialize<S: Serializer>(event: &DpEvent, serializer: S) -> Result<S::Ok, S::Error> {
+        event_json::encode(event).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DpEvent, D::Error> {
+        event_json::decode(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
