@@ -1,0 +1,410 @@
+//! A data set in memory: features stored as compactly as they came, and a class for every example.
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::reader::{ClientKeys, ReadError, read_idx};
+use crate::transform::Transform;
+
+/// Examples with their classes.
+///
+/// Features stay in the type they were stored in (one byte a pixel for images) and become `f32` only when a batch is
+/// [gathered](Self::gather), through the public [`Transform`].
+#[derive(Clone)]
+pub struct Dataset {
+    source: String,
+    storage: Storage,
+    stored_shape: Vec<usize>,
+    shape: Vec<usize>,
+    n_features: usize,
+    labels: Vec<u32>,
+    n_classes: usize,
+    transform: Transform,
+}
+
+/// Features, example after example. A further kind of data is a further variant.
+#[derive(Clone)]
+enum Storage {
+    /// Bytes that mean 0 to 1 in steps of 1/255.
+    U8(Vec<u8>),
+    /// Values as they are.
+    F32(Vec<f32>),
+}
+
+/// Why something is no data set, or why two do not belong together. Sources are file names.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Two files speak of different numbers of examples.
+    #[error("{first} has {n_first} examples, but {second} has {n_second}")]
+    CountMismatch {
+        /// What was counted first.
+        first: String,
+        /// Its number of examples.
+        n_first: usize,
+        /// What was compared with it.
+        second: String,
+        /// Its number of examples.
+        n_second: usize,
+    },
+    /// A label is not below the number of classes.
+    #[error(
+        "{source_name}, example {example}: label {label} is not one of the {n_classes} classes of {classes_of}"
+    )]
+    LabelOutOfRange {
+        /// Where the label stands.
+        source_name: String,
+        /// Which example, counted from 0.
+        example: usize,
+        /// Its label.
+        label: u32,
+        /// Classes there are.
+        n_classes: usize,
+        /// What says so.
+        classes_of: String,
+    },
+    /// The labels are no list.
+    #[error("{source_name} has shape {shape:?}; labels are one number an example, in one dimension")]
+    LabelShape {
+        /// The file of labels.
+        source_name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// There is nothing to learn from.
+    #[error("{source_name} has no examples")]
+    NoExamples {
+        /// The file.
+        source_name: String,
+    },
+    /// The file of examples is a list of single numbers, as files of labels are.
+    #[error(
+        "{source_name} has shape {shape:?}; examples need at least two dimensions. Is it the file of labels?"
+    )]
+    NoFeatures {
+        /// The file of examples.
+        source_name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A value is not a finite number.
+    #[error("{source_name}, example {example}: a value is not a finite number")]
+    NotFinite {
+        /// Where the value stands.
+        source_name: String,
+        /// Which example, counted from 0.
+        example: usize,
+    },
+    /// The pooling window does not divide height and width.
+    #[error(
+        "{source_name}: examples of shape {shape:?} cannot be pooled {pool} by {pool}; both sides must be multiples of {pool}"
+    )]
+    Pool {
+        /// The data.
+        source_name: String,
+        /// The shape of one example as stored.
+        shape: Vec<usize>,
+        /// Side of the window.
+        pool: usize,
+    },
+    /// A file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Examples of two data sets have different shapes.
+    #[error(
+        "examples of {first} have shape {first_shape:?}, but those of {second} have shape {second_shape:?}"
+    )]
+    ShapeMismatch {
+        /// The first data set.
+        first: String,
+        /// Shape of one of its examples.
+        first_shape: Vec<usize>,
+        /// The second data set.
+        second: String,
+        /// Shape of one of its examples.
+        second_shape: Vec<usize>,
+    },
+    /// More examples than indices of 32 bits can number.
+    #[error("{source_name} has {n_examples} examples, at most {} are supported", u32::MAX)]
+    TooManyExamples {
+        /// The file.
+        source_name: String,
+        /// Its number of examples.
+        n_examples: usize,
+    },
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataset")
+            .field("source", &self.source)
+            .field("n_examples", &self.n_examples())
+            .field("shape", &self.shape)
+            .field("n_classes", &self.n_classes)
+            .field("transform", &self.transform)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dataset {
+    /// Reads examples and labels from two IDX files of unsigned bytes, gzipped or plain.
+    ///
+    /// The first dimension of `examples` counts them, the others are the shape of one: `[height, width]`, or
+    /// `[channels, height, width]`. The number of classes is the largest label plus one; say it with
+    /// [`with_n_classes`](Self::with_n_classes) where that is not what is meant.
+    pub fn load_idx(examples: &Path, labels: &Path) -> Result<Self, DataError> {
+        let features = read_idx(examples)?;
+        let (source, labels_source) = (quoted(examples), quoted(labels));
+        let (&n_examples, shape) = features
+            .shape()
+            .split_first()
+            .expect("an IDX array has a dimension");
+        let shape = shape.to_vec();
+        if shape.is_empty() {
+            return Err(DataError::NoFeatures {
+                source_name: source,
+                shape: features.shape().to_vec(),
+            });
+        }
+        let label_array = read_idx(labels)?;
+        let [n_labels] = *label_array.shape() else {
+            let shape = label_array.shape().to_vec();
+            return Err(DataError::LabelShape {
+                source_name: labels_source,
+                shape,
+            });
+        };
+        if n_labels != n_examples {
+            return Err(DataError::CountMismatch {
+                first: source,
+                n_first: n_examples,
+                second: labels_source,
+                n_second: n_labels,
+            });
+        }
+        let labels: Vec<u32> = label_array.values().iter().copied().map(u32::from).collect();
+        Self::new(source, Storage::U8(features.into_values()), shape, labels, None)
+    }
+
+    /// A data set from values in memory: `values` holds `labels.len()` examples of shape `shape`, one after the other.
+    ///
+    /// `source` names it in messages. Values are taken as they are: nothing scales them to 0..1.
+    pub fn from_values(
+        source: &str,
+        shape: &[usize],
+        values: Vec<f32>,
+        labels: Vec<u32>,
+        n_classes: usize,
+    ) -> Result<Self, DataError> {
+        let n_features: usize = shape.iter().product();
+        if n_features == 0 {
+            return Err(DataError::NoFeatures {
+                source_name: source.to_owned(),
+                shape: shape.to_vec(),
+            });
+        }
+        if values.len() != labels.len().saturating_mul(n_features) {
+            return Err(DataError::CountMismatch {
+                first: format!("{source} (values)"),
+                n_first: values.len() / n_features,
+                second: format!("{source} (labels)"),
+                n_second: labels.len(),
+            });
+        }
+        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+            return Err(DataError::NotFinite {
+                source_name: source.to_owned(),
+                example: position / n_features,
+            });
+        }
+        Self::new(
+            source.to_owned(),
+            Storage::F32(values),
+            shape.to_vec(),
+            labels,
+            Some(n_classes),
+        )
+    }
+
+    fn new(
+        source: String,
+        storage: Storage,
+        shape: Vec<usize>,
+        labels: Vec<u32>,
+        n_classes: Option<usize>,
+    ) -> Result<Self, DataError> {
+        let Some(&max_label) = labels.iter().max() else {
+            return Err(DataError::NoExamples { source_name: source });
+        };
+        if u32::try_from(labels.len()).is_err() {
+            return Err(DataError::TooManyExamples {
+                source_name: source,
+                n_examples: labels.len(),
+            });
+        }
+        let n_features = shape.iter().product();
+        let transform = Transform::default();
+        let inferred = max_label as usize + 1;
+        let stored_shape = shape.clone();
+        let dataset = Self {
+            source,
+            storage,
+            stored_shape,
+            shape,
+            n_features,
+            labels,
+            n_classes: inferred,
+            transform,
+        };
+        match n_classes {
+            None => Ok(dataset),
+            Some(n_classes) => dataset.with_n_classes(n_classes),
+        }
+    }
+
+    /// The same data with another preprocessing, which replaces the one before.
+    pub fn with_transform(mut self, transform: Transform) -> Result<Self, DataError> {
+        let Some(shape) = transform.output_shape(&self.stored_shape) else {
+            let (shape, pool) = (self.stored_shape, transform.pool());
+            return Err(DataError::Pool {
+                source_name: self.source,
+                shape,
+                pool,
+            });
+        };
+        self.n_features = shape.iter().product();
+        self.shape = shape;
+        self.transform = transform;
+        Ok(self)
+    }
+
+    /// The same data with a stated number of classes, which must be above every label.
+    pub fn with_n_classes(mut self, n_classes: usize) -> Result<Self, DataError> {
+        self.check_labels_below(n_classes, &self.source)?;
+        self.n_classes = n_classes;
+        Ok(self)
+    }
+
+    /// How many examples there are; at least 1, and fewer than 2^32.
+    pub fn n_examples(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Shape of one example, after the transform.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Values of one example, after the transform: the product of [`shape`](Self::shape).
+    pub fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    /// How many classes there are; every label is below it.
+    pub fn n_classes(&self) -> usize {
+        self.n_classes
+    }
+
+    /// The class of every example.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// What the data is called in messages: the file of its examples.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The preprocessing.
+    pub fn transform(&self) -> Transform {
+        self.transform
+    }
+
+    /// Checks that `other` can be evaluated with a model trained on this data: examples of the same shape, labels
+    /// within the classes of this data.
+    pub fn check_same_task(&self, other: &Self) -> Result<(), DataError> {
+        if self.shape != other.shape {
+            return Err(DataError::ShapeMismatch {
+                first: self.source.clone(),
+                first_shape: self.shape.clone(),
+                second: other.source.clone(),
+                second_shape: other.shape.clone(),
+            });
+        }
+        other.check_labels_below(self.n_classes, &self.source)
+    }
+
+    /// Checks that there is one client key for every example.
+    pub fn check_keys(&self, keys: &ClientKeys) -> Result<(), DataError> {
+        if keys.n_examples() == self.n_examples() {
+            return Ok(());
+        }
+        Err(DataError::CountMismatch {
+            first: self.source.clone(),
+            n_first: self.n_examples(),
+            second: quoted(keys.path()),
+            n_second: keys.n_examples(),
+        })
+    }
+
+    /// Writes the transformed features and the labels of the examples `indices` to two buffers: row-major
+    /// `[indices.len(), n_features]`, and `[indices.len()]`.
+    ///
+    /// # Panics
+    ///
+    /// Where a buffer has another length, or an index is not below [`n_examples`](Self::n_examples).
+    pub fn gather(&self, indices: &[u32], features: &mut [f32], labels: &mut [u32]) {
+        assert_eq!(labels.len(), indices.len(), "one label an index");
+        self.gather_each(indices.iter().map(|&index| index as usize), features, labels);
+    }
+
+    /// Like [`gather`](Self::gather), for examples that follow each other.
+    ///
+    /// # Panics
+    ///
+    /// Where a buffer has another length, or the range ends after the last example.
+    pub fn gather_range(&self, range: Range<usize>, features: &mut [f32], labels: &mut [u32]) {
+        assert_eq!(labels.len(), range.len(), "one label an example");
+        self.gather_each(range, features, labels);
+    }
+
+    fn gather_each(&self, indices: impl Iterator<Item = usize>, features: &mut [f32], labels: &mut [u32]) {
+        assert_eq!(
+            features.len(),
+            labels.len() * self.n_features,
+            "one row of features an example"
+        );
+        let width: usize = self.stored_shape.iter().product();
+        let rows = features.chunks_exact_mut(self.n_features);
+        for ((index, row), label) in indices.zip(rows).zip(labels) {
+            let stored = index * width..(index + 1) * width;
+            match &self.storage {
+                Storage::U8(values) => {
+                    self.transform
+                        .apply(&self.stored_shape, 1.0 / 255.0, &values[stored], row);
+                }
+                Storage::F32(values) => self
+                    .transform
+                    .apply(&self.stored_shape, 1.0, &values[stored], row),
+            }
+            *label = self.labels[index];
+        }
+    }
+
+    fn check_labels_below(&self, n_classes: usize, classes_of: &str) -> Result<(), DataError> {
+        match self.labels.iter().position(|&label| label as usize >= n_classes) {
+            None => Ok(()),
+            Some(example) => Err(DataError::LabelOutOfRange {
+                source_name: self.source.clone(),
+                example,
+                label: self.labels[example],
+                n_classes,
+                classes_of: classes_of.to_owned(),
+            }),
+        }
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    format!("`{}`", path.display())
+}

@@ -1,0 +1,155 @@
+//! The seam between training and the models that are trained.
+
+mod checkpoint;
+mod cross_entropy;
+mod dense;
+mod mlp;
+mod spec;
+mod workspace;
+
+pub use self::checkpoint::{Checkpoint, CheckpointError, from_safetensors, to_safetensors};
+pub use self::mlp::{Activation, Mlp};
+pub use self::spec::{ModelError, ModelSpec};
+pub use self::workspace::Workspace;
+use crate::evaluation::Evaluation;
+use crate::rng::TrainingRng;
+
+/// A model whose parameters are **one flat vector**, owned by the caller.
+///
+/// Clipping, summing and noise need no more than that vector; [`parameters`](Self::parameters) gives its parts their
+/// names and shapes. The model itself holds no parameters and is shared by all threads; what a computation needs
+/// besides lives in a [`Workspace`], one a thread, which stops allocating once it has seen the largest batch.
+///
+/// All methods are deterministic functions of their arguments. Buffers of a wrong length are a mistake of the caller
+/// and panic. Non-finite parameters give non-finite losses and gradients, never a panic.
+pub trait Model: std::fmt::Debug + Send + Sync {
+    /// The named parts of the flat vector, without gaps and in the order of their offsets.
+    fn parameters(&self) -> &[ParameterView];
+
+    /// Length of the flat vector.
+    fn n_parameters(&self) -> usize {
+        self.parameters().last().map_or(0, |last| last.range().end)
+    }
+
+    /// Values of one example.
+    fn n_features(&self) -> usize;
+
+    /// How many classes are told apart; labels are below it.
+    fn n_classes(&self) -> usize;
+
+    /// Fills `parameters` with the values that training begins from.
+    fn initialize(&self, parameters: &mut [f32], rng: &mut TrainingRng);
+
+    /// The mean loss over the batch, and its gradient, which replaces what `gradient` held.
+    ///
+    /// An empty batch has loss 0 and a zero gradient.
+    fn loss_and_gradient(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        gradient: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> f64;
+
+    /// One step of gradient descent in place; gives the mean loss before the step.
+    ///
+    /// Models override this where the step can be taken without writing the gradient down first. Both ways agree up
+    /// to rounding.
+    fn sgd_step(
+        &self,
+        parameters: &mut [f32],
+        batch: Batch<'_>,
+        step: SgdStep,
+        workspace: &mut Workspace,
+    ) -> f64 {
+        let mut gradient = workspace.take_gradient(parameters.len());
+        let loss = self.loss_and_gradient(parameters, batch, &mut gradient, workspace);
+        let keep = 1.0 - step.learning_rate * step.weight_decay;
+        for (parameter, slope) in parameters.iter_mut().zip(&gradient) {
+            *parameter = keep * *parameter - step.learning_rate * slope;
+        }
+        workspace.put_gradient(gradient);
+        loss
+    }
+
+    /// The sum of losses and the number of correct predictions over the batch.
+    fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation;
+}
+
+/// One named part of a flat parameter vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterView {
+    /// Its name, such as `hidden0.weight`; unique in a model.
+    pub name: String,
+    /// Its shape, last dimension fastest.
+    pub shape: Vec<usize>,
+    /// Where it begins in the flat vector.
+    pub offset: usize,
+}
+
+impl ParameterView {
+    /// How many values it has.
+    pub fn n_values(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its place in the flat vector.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.n_values()
+    }
+}
+
+/// Examples that are computed together.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    features: &'a [f32],
+    labels: &'a [u32],
+}
+
+impl<'a> Batch<'a> {
+    /// A batch of `labels.len()` examples with features `[labels.len(), n_features]`, row-major.
+    ///
+    /// Integer inputs, such as positions in a vocabulary, are held as `f32` too; up to 2^24 that is exact.
+    ///
+    /// # Panics
+    ///
+    /// Where the number of values is not a multiple of the number of examples.
+    pub fn new(features: &'a [f32], labels: &'a [u32]) -> Self {
+        let fits = if labels.is_empty() {
+            features.is_empty()
+        } else {
+            features.len().is_multiple_of(labels.len())
+        };
+        assert!(
+            fits,
+            "{} values cannot be {} examples",
+            features.len(),
+            labels.len()
+        );
+        Self { features, labels }
+    }
+
+    /// Number of examples.
+    pub fn n_examples(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// All features, row-major.
+    pub fn features(&self) -> &'a [f32] {
+        self.features
+    }
+
+    /// The class of each example.
+    pub fn labels(&self) -> &'a [u32] {
+        self.labels
+    }
+}
+
+/// Settings of one step of gradient descent: new = (1 - learning rate × weight decay) × old - learning rate × gradient.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdStep {
+    /// Step size.
+    pub learning_rate: f32,
+    /// Factor of the L2 penalty's gradient, on all parameters, biases included; 0 for none.
+    pub weight_decay: f32,
+}

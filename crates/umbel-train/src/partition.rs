@@ -1,0 +1,182 @@
+//! Which client holds which examples.
+
+mod by_key;
+mod dirichlet;
+mod iid;
+mod summary;
+
+use std::borrow::Cow;
+
+pub use self::summary::{ClientLabels, HistogramBin, LABELLED_CLIENTS, PartitionSummary};
+use crate::dataset::{DataError, Dataset};
+use crate::reader::ClientKeys;
+use crate::rng::TrainingRng;
+
+/// A division of a data set over clients: every example belongs to exactly one client, except those left out by a
+/// limit on examples a client.
+///
+/// Held as one list of example indices and where each client begins in it, so that a million clients cost little
+/// more than the examples themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    names: ClientNames,
+    /// Client c holds `indices[offsets[c]..offsets[c + 1]]`.
+    offsets: Vec<u32>,
+    indices: Vec<u32>,
+    n_left_out: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ClientNames {
+    Keys(Vec<String>),
+    Numbers,
+}
+
+/// How to divide a data set.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum PartitionSpec {
+    /// One client for each key of a file, in the order of the sorted keys; of a client with more than `max_examples`
+    /// the first ones in file order are kept.
+    ByKey {
+        /// The most examples of one client.
+        max_examples: Option<usize>,
+    },
+    /// Label skew after Yurochkin et al. 2019 and NIID-bench (Li et al. 2022): the examples of each class are divided
+    /// in proportions drawn from a symmetric Dirichlet distribution.
+    Dirichlet {
+        /// Concentration: near 0 each class goes to few clients, large values come close to [`Iid`](Self::Iid).
+        alpha: f64,
+        /// How many clients.
+        clients: usize,
+    },
+    /// A uniformly random division into parts whose sizes differ by at most one.
+    Iid {
+        /// How many clients.
+        clients: usize,
+    },
+}
+
+/// Why a data set cannot be divided so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartitionError {
+    /// The Dirichlet concentration is not a finite number above 0.
+    #[error("partition alpha must be a finite number above 0, got {got}")]
+    Alpha {
+        /// The number that came.
+        got: f64,
+    },
+    /// The number of clients is 0, or beyond what can be numbered.
+    #[error("partition clients must be from 1 to {}, got {got}", u32::MAX)]
+    Clients {
+        /// The number that came.
+        got: usize,
+    },
+    /// The keys do not belong to the data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// No client could hold an example.
+    #[error("partition max_examples must be at least 1, got 0")]
+    MaxExamples,
+    /// A division by key without keys.
+    #[error("a partition by key needs a file of client keys")]
+    NoKeys,
+}
+
+impl PartitionSpec {
+    /// Divides `dataset`. Only [`ByKey`](Self::ByKey) reads `keys`; only the others draw from `rng`.
+    pub fn partition(
+        &self,
+        dataset: &Dataset,
+        keys: Option<&ClientKeys>,
+        rng: &mut TrainingRng,
+    ) -> Result<Partition, PartitionError> {
+        match *self {
+            Self::ByKey { max_examples } => {
+                let keys = keys.ok_or(PartitionError::NoKeys)?;
+                dataset.check_keys(keys)?;
+                Partition::by_key(keys, max_examples)
+            }
+            Self::Dirichlet { alpha, clients } => {
+                Partition::dirichlet(dataset.labels(), dataset.n_classes(), clients, alpha, rng)
+            }
+            Self::Iid { clients } => Partition::iid(dataset.n_examples(), clients, rng),
+        }
+    }
+}
+
+impl Partition {
+    /// How many clients there are, those without examples included.
+    pub fn n_clients(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// How many examples all clients hold together.
+    pub fn n_examples(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// How many examples no client holds, because of a limit on examples a client.
+    pub fn n_left_out(&self) -> usize {
+        self.n_left_out
+    }
+
+    /// The examples of one client, as indices into the data set; none for a client without data.
+    ///
+    /// # Panics
+    ///
+    /// Where `client` is not below [`n_clients`](Self::n_clients).
+    pub fn examples(&self, client: usize) -> &[u32] {
+        &self.indices[self.offsets[client] as usize..self.offsets[client + 1] as usize]
+    }
+
+    /// The key of one client; where clients have no keys, its number.
+    ///
+    /// # Panics
+    ///
+    /// Where `client` is not below [`n_clients`](Self::n_clients).
+    pub fn name(&self, client: usize) -> Cow<'_, str> {
+        assert!(
+            client < self.n_clients(),
+            "client {client} of {}",
+            self.n_clients()
+        );
+        match &self.names {
+            ClientNames::Keys(keys) => Cow::Borrowed(&keys[client]),
+            ClientNames::Numbers => Cow::Owned(client.to_string()),
+        }
+    }
+
+    /// Gathers examples by client, in increasing order of index, given the client of every example.
+    fn from_clients(names: ClientNames, n_clients: usize, clients: &[u32]) -> Self {
+        // Counting sort: `offsets[c + 1]` counts client c, then the sums say where each client ends.
+        let mut offsets = vec![0_u32; n_clients + 1];
+        for &client in clients {
+            offsets[client as usize + 1] += 1;
+        }
+        for client in 0..n_clients {
+            offsets[client + 1] += offsets[client];
+        }
+        let mut next = offsets.clone();
+        let mut indices = vec![0; clients.len()];
+        for (index, &client) in (0..).zip(clients) {
+            let slot = &mut next[client as usize];
+            indices[*slot as usize] = index;
+            *slot += 1;
+        }
+        Self {
+            names,
+            offsets,
+            indices,
+            n_left_out: 0,
+        }
+    }
+}
+
+fn check_clients(n_clients: usize) -> Result<(), PartitionError> {
+    match u32::try_from(n_clients) {
+        Ok(1..) => Ok(()),
+        _ => Err(PartitionError::Clients { got: n_clients }),
+    }
+}
