@@ -7,6 +7,7 @@
 mod accountant;
 mod event;
 pub mod ledger;
+pub mod matrix;
 mod params;
 
 pub use accountant::{AccountantKind, AccountingError, Accountant, EpsilonBounds, Unsupported};
