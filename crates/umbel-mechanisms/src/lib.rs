@@ -1,1 +1,38 @@
-//! Placeholder.
+//! Clips, quantises, sums and adds noise, and describes each application as an accounting event.
+//!
+//! The way of an update: a [`Quantizer`] clips it and rounds it toward zero to integers whose norm it has checked exactly;
+//! an [`IntegerSum`] adds such updates and gives its contents to nobody but [`CentralGaussian::release`], which adds
+//! integer noise and divides by a public number. The mechanism value that draws the noise also gives its
+//! [`DpEvent`](umbel_accounting::DpEvent), so the two cannot drift apart. The argument why this is private, step by
+//! step, stands at [`CentralGaussian`].
+//!
+//! Everything random comes from a source whose type says what it is for ([`CohortSource`], [`NoiseSource`],
+//! [`RoundingSource`]). There is no IO here, no clock and no global generator; only the sources' `from_system` ask the
+//! operating system, for a key.
+
+mod central_gaussian;
+mod clip;
+mod correlated;
+mod discrete_gaussian;
+mod fixed_point;
+mod quantize;
+mod rounded_gaussian;
+mod sampling;
+mod source;
+#[cfg(test)]
+mod statistics;
+mod strips;
+mod sum;
+
+pub use central_gaussian::{CentralGaussian, MechanismError, NoiseKind, Release};
+pub use clip::{ClipOutcome, LayerClip, LayerClipError, clip_l2, l2_norm};
+pub use correlated::{CorrelatedError, CorrelatedNoise};
+pub use discrete_gaussian::DiscreteGaussian;
+pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
+pub use rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
+pub use sampling::poisson_cohort;
+pub use source::{
+    BlockStreams, CohortSource, NO_CLIENT, NoiseSource, Provenance, Purpose, RandomStream, RoundingSource,
+    SimulationSeed, SourceError,
+};
+pub use sum::{IntegerSum, SumDecodeError, SumError};

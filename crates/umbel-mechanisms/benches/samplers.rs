@@ -1,0 +1,85 @@
+//! Prints what each step costs a coordinate, in nanoseconds on one thread: `cargo bench -p umbel-mechanisms`.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rand_core::Rng;
+use umbel_accounting::{ClipNorm, NoiseMultiplier, SamplingRate};
+use umbel_mechanisms::{
+    CentralGaussian, CohortSource, DiscreteGaussian, IntegerSum, NoiseKind, NoiseSource, Quantizer,
+    RoundedGaussian, SimulationSeed, poisson_cohort,
+};
+
+const DIMENSION: usize = 1_660_000;
+
+fn main() {
+    let seed = SimulationSeed::new(1);
+    let noise = NoiseSource::simulated(seed);
+    let mut values = vec![0_i64; DIMENSION];
+    let mut stream = noise.release_streams(0).block(0);
+    time("ChaCha20, 64 bits", DIMENSION, || {
+        (0..DIMENSION).fold(0, |sum, _| sum ^ stream.next_u64())
+    });
+    for std_dev in [0.5, 1e3, 1e6, 1_073_741_824.0] {
+        let sampler = RoundedGaussian::new(std_dev).expect("in range");
+        time(&format!("rounded Gaussian, s = {std_dev}"), DIMENSION, || {
+            sampler.add_to(&mut values, &mut stream)
+        });
+    }
+    for std_dev in [0.5, 4.0, 31.9, 100.0, 1e6] {
+        let sampler = DiscreteGaussian::new(std_dev).expect("in range");
+        time(
+            &format!("discrete Gaussian, sigma = {std_dev}"),
+            DIMENSION,
+            || sampler.add_to(&mut values, &mut stream),
+        );
+    }
+    time("making a discrete Gaussian, sigma = 100", 1, || {
+        DiscreteGaussian::new(100.0).expect("in range")
+    });
+
+    let update: Vec<f32> = (0..DIMENSION).map(|i| (i as f32 * 0.37).sin()).collect();
+    let quantizer = Quantizer::new(ClipNorm::new(1.0).expect("above 0"));
+    let mut buffer = Vec::with_capacity(DIMENSION);
+    time("clip and quantise", DIMENSION, || {
+        let (quantized, _) = quantizer.clip_and_quantize(&update, std::mem::take(&mut buffer));
+        buffer = quantized.into_buffer();
+    });
+    let quantized = quantizer.accept(buffer).expect("was clipped");
+    let mut sum = IntegerSum::new(DIMENSION);
+    time("add to the sum", DIMENSION, || sum.add(&quantized).expect("fits"));
+
+    let clip_norm = ClipNorm::new(1.0).expect("above 0");
+    let noise_multiplier = NoiseMultiplier::new(1.0).expect("above 0");
+    for (name, kind) in [
+        ("rounded", NoiseKind::Rounded),
+        ("continuous", NoiseKind::Continuous),
+    ] {
+        let mechanism = CentralGaussian::new(clip_norm, noise_multiplier, kind, 100.0).expect("in range");
+        for n_threads in [1, 2] {
+            time(
+                &format!("release, {name}, {n_threads} threads"),
+                DIMENSION,
+                || mechanism.release(sum.clone(), &noise, 1, n_threads),
+            );
+        }
+    }
+    let cohort = CohortSource::simulated(seed);
+    let rate = SamplingRate::new(0.01).expect("in range");
+    time("Poisson cohort, a client", 1_000_000, || {
+        poisson_cohort(&cohort, 1, 1_000_000, rate)
+    });
+}
+
+/// The fastest of several runs, a unit.
+fn time<T>(name: &str, n_units: usize, mut work: impl FnMut() -> T) {
+    let mut fastest = f64::INFINITY;
+    for _ in 0..7 {
+        let start = Instant::now();
+        black_box(work());
+        fastest = fastest.min(start.elapsed().as_secs_f64());
+    }
+    println!("{name:<45} {:>12.2} ns", fastest * 1e9 / n_units as f64);
+}

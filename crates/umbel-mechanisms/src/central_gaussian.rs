@@ -1,0 +1,308 @@
+//! The central Gaussian mechanism: noise on the sum of a round's updates, added by the server.
+
+use rand_core::Rng;
+use rand_distr::{Distribution, StandardNormal};
+use umbel_accounting::{ClipNorm, DpEvent, NoiseMultiplier};
+
+use crate::quantize::{GRID_UNITS, Quantizer};
+use crate::rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
+use crate::source::{BlockStreams, NoiseSource, Provenance};
+use crate::sum::IntegerSum;
+
+/// How the noise is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoiseKind {
+    /// A Gaussian rounded to the grid, sampled exactly ([`RoundedGaussian`]). The only kind whose guarantee holds for
+    /// what is released.
+    Rounded,
+    /// `rand_distr`'s normal in floating point, added to the exact sum. **For simulation only**: the values a float can take
+    /// depend on the sum, and known attacks read it off the lowest bits (Mironov 2012; Jin et al. 2022; Haney et al. 2022).
+    Continuous,
+}
+
+/// Adds Gaussian noise to the sum of updates and divides by a public number.
+///
+/// # Privacy
+///
+/// [`release`](Self::release) is an application of the Gaussian mechanism with sensitivity C and noise of standard deviation
+/// z·C, so its cost is exactly [`event`](Self::event), in any dimension and under adaptive choice of everything public:
+///
+/// 1. **Sensitivity.** A release takes an [`IntegerSum`], which takes [`QuantizedUpdate`](crate::QuantizedUpdate)s, of which
+///    each satisfies `Σ vᵢ² ≤ 2^60` in exact integers, whoever made it. So adding or removing one unit, or replacing its
+///    update by zero, moves the sum by at most 2^30 grid units in L2 norm (replacing it by another: twice that), where
+///    2^30 grid units are called C. Nothing else that a client reports has an influence: no weight, no count.
+/// 2. **Noise.** With `s = z · 2^30`, exactly, each coordinate gets an independent `floor(Nᵢ + ½)`, `Nᵢ ~ N(0, s²)`.
+/// 3. **Post-processing.** For an integer x, x + floor(N + ½) = floor(x + N + ½): the result is a function of x + N, the
+///    output of the real Gaussian mechanism of sensitivity 2^30 and noise z · 2^30, and so is everything computed from it:
+///    multiplication by the grid unit, division by the divisor, rounding to `f32`. (Rounding half to even would break this
+///    step; it does not commute with adding integers.)
+/// 4. **The divisor** is the planned cohort, a public constant, never the number of reports. An empty sum is released like
+///    any other.
+/// 5. **Exactness.** Draws are exact but for a total variation that [`delta_loss`](Self::delta_loss) charges, given uniform
+///    bits. Bits come from ChaCha20, so what is promised is computational.
+///
+/// A lower bound on ε computed for this event describes the Gaussian before rounding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CentralGaussian {
+    quantizer: Quantizer,
+    noise: Option<Noise>,
+    divisor: f64,
+    /// What one grid unit of the sum is in the released mean.
+    scale: f64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Noise {
+    kind: NoiseKind,
+    /// What is charged.
+    charged: NoiseMultiplier,
+    sampler: RoundedGaussian,
+}
+
+/// A released mean. Whatever is computed from it is post-processing.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Release {
+    /// (sum + noise) / divisor, one value a coordinate, in the units of the updates; always finite.
+    pub values: Vec<f32>,
+    /// What the release costs.
+    pub event: DpEvent,
+    /// Where the noise came from.
+    pub provenance: Provenance,
+}
+
+/// Why a mechanism cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MechanismError {
+    /// The divisor is no planned cohort size.
+    #[error("the divisor must be a finite number above 0, got {got}")]
+    Divisor {
+        /// The number that came.
+        got: f64,
+    },
+    /// The noise is too small or too large to be drawn exactly.
+    #[error("the noise multiplier {noise_multiplier} cannot be drawn: {reason}")]
+    NoiseMultiplier {
+        /// The number that came.
+        noise_multiplier: NoiseMultiplier,
+        /// What the sampler says.
+        reason: StdDevOutOfRange,
+    },
+    /// Clip norm over divisor leaves the range of floating-point numbers.
+    #[error("a clip norm of {clip_norm} divided by {divisor} leaves the range of numbers")]
+    Scale {
+        /// The clip norm.
+        clip_norm: ClipNorm,
+        /// The divisor.
+        divisor: f64,
+    },
+}
+
+/// Coordinates that share a stream of noise. Part of what a simulation reproduces, therefore never changed.
+const BLOCK: usize = 4_096;
+
+impl CentralGaussian {
+    /// Noise of standard deviation `noise_multiplier · clip_norm` on the sum, then division by `divisor`.
+    ///
+    /// `divisor` is the planned size of the cohort: public, above 0, the same whoever reports.
+    pub fn new(
+        clip_norm: ClipNorm,
+        noise_multiplier: NoiseMultiplier,
+        noise: NoiseKind,
+        divisor: f64,
+    ) -> Result<Self, MechanismError> {
+        Self::with_charge(clip_norm, noise_multiplier, noise_multiplier, noise, divisor)
+    }
+
+    /// Clips, sums and divides alike, but adds nothing: **not private**, and [`event`](Self::event) says so.
+    pub fn dangerous_without_noise(clip_norm: ClipNorm, divisor: f64) -> Result<Self, MechanismError> {
+        let scale = scale(clip_norm, divisor)?;
+        Ok(Self {
+            quantizer: Quantizer::new(clip_norm),
+            noise: None,
+            divisor,
+            scale,
+        })
+    }
+
+    /// Noise with one multiplier, charged as another, for a caller whose own argument covers the difference.
+    pub(crate) fn with_charge(
+        clip_norm: ClipNorm,
+        noise_multiplier: NoiseMultiplier,
+        charged: NoiseMultiplier,
+        kind: NoiseKind,
+        divisor: f64,
+    ) -> Result<Self, MechanismError> {
+        // A product with a power of two is exact, so the noise is neither smaller nor larger than what is charged.
+        let sampler =
+            RoundedGaussian::new(noise_multiplier.value() * f64::from(GRID_UNITS)).map_err(|reason| {
+                MechanismError::NoiseMultiplier {
+                    noise_multiplier,
+                    reason,
+                }
+            })?;
+        let scale = scale(clip_norm, divisor)?;
+        let noise = Noise {
+            kind,
+            charged,
+            sampler,
+        };
+        Ok(Self {
+            quantizer: Quantizer::new(clip_norm),
+            noise: Some(noise),
+            divisor,
+            scale,
+        })
+    }
+
+    /// What one release costs.
+    pub fn event(&self) -> DpEvent {
+        match &self.noise {
+            Some(noise) => DpEvent::Gaussian {
+                noise_multiplier: noise.charged,
+            },
+            None => DpEvent::NonPrivate,
+        }
+    }
+
+    /// Makes updates fit for the sum.
+    pub fn quantizer(&self) -> &Quantizer {
+        &self.quantizer
+    }
+
+    /// What is charged, σ / C; none without noise.
+    pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
+        self.noise.as_ref().map(|noise| noise.charged)
+    }
+
+    /// How the noise is drawn; `None` if there is none.
+    pub fn noise_kind(&self) -> Option<NoiseKind> {
+        self.noise.as_ref().map(|noise| noise.kind)
+    }
+
+    /// The public number that sums are divided by.
+    pub fn divisor(&self) -> f64 {
+        self.divisor
+    }
+
+    /// Standard deviation of the noise on one coordinate of the released mean, z·C / divisor. Rounding to the grid adds
+    /// a twelfth of a squared grid unit to the variance, which is not counted.
+    pub fn noise_std_dev(&self) -> f64 {
+        self.noise_std_dev_grid_units() * self.scale
+    }
+
+    /// Standard deviation of the noise on one coordinate of the sum, in grid units, before rounding: z · 2^30.
+    pub fn noise_std_dev_grid_units(&self) -> f64 {
+        self.noise.as_ref().map_or(0.0, |noise| noise.sampler.std_dev())
+    }
+
+    /// Bound on what must be added to δ because draws are not exactly of their law, over `rounds` releases of `dimension`
+    /// coordinates, for every ε up to 300.
+    ///
+    /// Let τ be the total variation between all that is drawn and its law. If the law gives (ε, δ), what is drawn gives
+    /// (ε, δ + (1 + e^ε)·τ). With τ ≤ 1e-222 a coordinate and 1 + e^300 < 1e131 that is below 1e-91 a coordinate.
+    /// 0 without noise, and for [`NoiseKind::Continuous`], whose ε describes an ideal that no computer samples from.
+    #[allow(clippy::cast_precision_loss, reason = "a bound with much slack")]
+    pub fn delta_loss(&self, dimension: u64, rounds: u64) -> f64 {
+        match self.noise_kind() {
+            Some(NoiseKind::Rounded) => {
+                RoundedGaussian::TOTAL_VARIATION * 1e131 * dimension as f64 * rounds as f64
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Adds the noise of this round and divides. The sum is used up: nobody sees it without noise.
+    ///
+    /// In simulation the result depends on seed, round and sum only, the same bytes for any number of threads. A source
+    /// seeded by the system never gives the same noise again, not for the same round either.
+    ///
+    /// # Panics
+    ///
+    /// If the sum's updates were quantised for another clip norm than this mechanism's: the caller mixed up rounds.
+    pub fn release(&self, sum: IntegerSum, noise: &NoiseSource, round: u64, n_threads: usize) -> Release {
+        assert!(
+            sum.is_on_grid_of(self.quantizer.clip_norm()),
+            "the sum and the mechanism have different clip norms"
+        );
+        let streams = noise.release_streams(round);
+        let mut sums = sum.into_values();
+        let mut values = vec![0.0_f32; sums.len()];
+        let n_blocks = sums.len().div_ceil(BLOCK);
+        let n_threads = n_threads.clamp(1, n_blocks.max(1));
+        let share = n_blocks.div_ceil(n_threads).max(1) * BLOCK;
+        let streams = &streams;
+        std::thread::scope(|scope| {
+            let mut parts = sums.chunks_mut(share).zip(values.chunks_mut(share)).enumerate();
+            let own = parts.next();
+            for (part, (sums, values)) in parts {
+                scope.spawn(move || self.release_part(sums, values, streams, part * (share / BLOCK)));
+            }
+            if let Some((_, (sums, values))) = own {
+                self.release_part(sums, values, streams, 0);
+            }
+        });
+        Release {
+            values,
+            event: self.event(),
+            provenance: noise.provenance(),
+        }
+    }
+
+    fn release_part(&self, sums: &mut [i64], values: &mut [f32], streams: &BlockStreams, first_block: usize) {
+        let blocks = sums.chunks_mut(BLOCK).zip(values.chunks_mut(BLOCK));
+        for (block, (sums, values)) in (first_block as u64..).zip(blocks) {
+            match &self.noise {
+                Some(Noise {
+                    kind: NoiseKind::Continuous,
+                    sampler,
+                    ..
+                }) => {
+                    let mut stream = streams.block(block);
+                    for (value, &sum) in values.iter_mut().zip(&*sums) {
+                        *value =
+                            self.dequantize(sum as f64 + sampler.std_dev() * standard_normal(&mut stream));
+                    }
+                    continue;
+                }
+                Some(Noise {
+                    kind: NoiseKind::Rounded,
+                    sampler,
+                    ..
+                }) => {
+                    sampler.add_to(sums, &mut streams.block(block));
+                }
+                None => {}
+            }
+            for (value, &sum) in values.iter_mut().zip(&*sums) {
+                *value = self.dequantize(sum as f64);
+            }
+        }
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "rounding a released value is post-processing"
+    )]
+    fn dequantize(&self, sum: f64) -> f32 {
+        ((sum * self.scale) as f32).clamp(f32::MIN, f32::MAX)
+    }
+}
+
+fn standard_normal(stream: &mut impl Rng) -> f64 {
+    StandardNormal.sample(stream)
+}
+
+fn scale(clip_norm: ClipNorm, divisor: f64) -> Result<f64, MechanismError> {
+    if !(divisor.is_finite() && divisor > 0.0) {
+        return Err(MechanismError::Divisor { got: divisor });
+    }
+    let scale = clip_norm.value() / f64::from(GRID_UNITS) / divisor;
+    if scale.is_normal() {
+        Ok(scale)
+    } else {
+        Err(MechanismError::Scale { clip_norm, divisor })
+    }
+}

@@ -1,0 +1,405 @@
+//! Exact rejection sampling under exp(−x²/2) from a table of strips, shared by the rounded and the discrete Gaussian.
+//!
+//! **Proposal.** The half-line is cut into strips [k·w, (k + 1)·w), w rational. One of 2^13 equally likely cells names a
+//! strip; strip k owns `W_k ≥ c·exp(−(k·w)²/2)` cells (Marsaglia's table method). A position in the strip is
+//! x = (k + u)·w with u uniform on [0, 1), either real (its binary digits drawn as needed) or a fraction j / 2^m.
+//! **Acceptance.** With probability `p_k·exp(−γ)`, where `p_k = c·exp(−(k·w)²/2) / W_k ≤ 1` and
+//! γ = (x² − (k·w)²)/2 = g_k · u · (2k + u)/(2k + 2), g_k = (k + 1)·w². Then the density of what is accepted is
+//! proportional to exp(−x²/2), whatever the weights.
+//! **Decision.** A uniform V accepts below `a_k = p_k·(1 − g_k)`, rejects from `p_k` on, and between the two accepts as the
+//! method of Canonne, Kamath and Steinke (2020, algorithm 1) does for exp(−γ) once its first coin, of probability g_k, has
+//! come up: so exp(−γ) is never computed. Eight bits of V decide nearly always, 64 more are compared with rounded-down
+//! thresholds, and when even these do not decide, both V and the thresholds get as many digits as it takes.
+//! **Tail.** One group of cells stands for all strips from K on, x ≥ about 4: a geometric number of blocks of strips, each
+//! half as likely as the one before, while exp(−x²/2) falls by more than half from block to block.
+//!
+//! All of this is integer arithmetic, so the law is exact given uniform bits, but for one cut: strips from
+//! [`n_strips`](Strips::n_strips) on are left out. They begin at 32 standard deviations, or, where strips are narrower
+//! than 1/32, at 16; [`CUT_PROBABILITY`] bounds their mass.
+
+use rand_core::Rng;
+
+use crate::fixed_point::{Enclosure, Fixed, exp_minus_half_square, halves};
+
+/// More than the mass beyond 16 standard deviations (1.3e-57 of the normal law, to within a factor of 2 of a discrete one).
+pub(crate) const CUT_PROBABILITY: f64 = 1e-56;
+
+/// Bits of a random word that [`Strips::propose`] uses; the rest is the position in the strip.
+pub(crate) const PROPOSAL_BITS: u32 = CELL_BITS + 1 + QUICK_BITS;
+/// Bits of a random word that are left for the position in the strip.
+pub(crate) const OFFSET_BITS: u32 = 64 - PROPOSAL_BITS;
+
+const CELL_BITS: u32 = 13;
+const QUICK_BITS: u32 = 8;
+const N_CELLS: usize = 1 << CELL_BITS;
+/// At most this many strips before the tail, which takes one more number of 8 bits.
+const MAX_BODY_STRIPS: u64 = 255;
+/// Coins of probability (k + 1) / 2^10 are drawn.
+const MAX_STRIPS: u64 = 1 << 10;
+/// The scale c is a multiple of 1/64.
+const SCALE_DENOMINATOR: u64 = 64;
+
+/// The position u in a strip.
+pub(crate) trait Offset {
+    /// A fresh coin with probability u, and u still the same number after it.
+    fn flip(&mut self, stream: &mut impl Rng) -> bool;
+}
+
+/// Whether strips are points or intervals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StripShape {
+    /// u is always 0.
+    Points,
+    /// u lies in [0, 1); w is at most 1/32.
+    Intervals,
+}
+
+/// The table for one strip width.
+#[derive(Debug, Clone)]
+pub(crate) struct Strips {
+    /// w = numerator / denominator.
+    numerator: u64,
+    denominator: u64,
+    shape: StripShape,
+    cells: Box<[u8; N_CELLS]>,
+    /// V is below a_k for certain if its first 8 bits are below this.
+    quick: [u8; 256],
+    /// `floor(2^64 a_k)`, `floor(2^64 p_k)` or one less: body and near tail.
+    thresholds: Vec<(u64, u64)>,
+    /// c, in 64ths.
+    scale: u64,
+    /// W_k of the body, then the tail's.
+    weights: Vec<u64>,
+    /// Strips a block of the tail, a power of two.
+    block: u64,
+    n_strips: u64,
+}
+
+/// What one word proposes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proposal {
+    strip: u8,
+    pub(crate) is_negative: bool,
+    quick: u8,
+    /// Uniform, below 2^[`OFFSET_BITS`].
+    pub(crate) offset: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Accept,
+    FlipCoins,
+    Reject,
+}
+
+impl Strips {
+    /// A table for strips of width numerator / denominator, both positive and below 2^62.
+    ///
+    /// Widths are above 1/64, and at most 1/32 for intervals, 16 for points.
+    pub(crate) fn new(numerator: u64, denominator: u64, shape: StripShape) -> Self {
+        let (n, d) = (u128::from(numerator), u128::from(denominator));
+        assert!(numerator > 0 && numerator < 1 << 62 && denominator > 0 && denominator < 1 << 62);
+        assert!(64 * n > d && n <= 16 * d, "strip width out of range");
+        assert!(shape == StripShape::Points || 32 * n <= d, "intervals too wide");
+        let ceil = |n_widths: u128| u64::try_from((n_widths * d).div_ceil(n)).expect("at most 2^11 strips");
+        // The body reaches to four standard deviations, or just short of that if strips are narrowest.
+        let n_body = ceil(4).clamp(1, MAX_BODY_STRIPS);
+        // Blocks of at least a quarter of a standard deviation: exp(−x²/2) falls by e^-0.99 or more from one to the next.
+        let block = ceil(1).div_ceil(4).next_power_of_two();
+        let n_strips = ceil(32).clamp(n_body + block, MAX_STRIPS);
+        let mut strips = Self {
+            numerator,
+            denominator,
+            shape,
+            cells: Box::new([0; N_CELLS]),
+            quick: [0; 256],
+            thresholds: Vec::new(),
+            scale: 0,
+            weights: vec![0; usize::try_from(n_body).expect("at most 255") + 1],
+            block,
+            n_strips,
+        };
+        strips.choose_weights();
+        strips.fill_tables();
+        strips
+    }
+
+    /// What a uniform word proposes.
+    #[inline]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "takes fields of bits out of the word"
+    )]
+    pub(crate) fn propose(&self, word: u64) -> Proposal {
+        Proposal {
+            strip: self.cells[(word as usize) & (N_CELLS - 1)],
+            is_negative: word & (1 << CELL_BITS) != 0,
+            quick: (word >> (CELL_BITS + 1)) as u8,
+            offset: word >> PROPOSAL_BITS,
+        }
+    }
+
+    /// The strip, if these bits decide that the proposal is accepted, as 19 times in 20.
+    #[inline]
+    pub(crate) fn accept_quickly(&self, proposal: Proposal) -> Option<u64> {
+        (proposal.quick < self.quick[usize::from(proposal.strip)]).then_some(u64::from(proposal.strip))
+    }
+
+    /// The strip if the proposal is accepted, for proposals that were not accepted quickly.
+    #[cold]
+    pub(crate) fn accept_slowly(
+        &self,
+        proposal: Proposal,
+        offset: &mut impl Offset,
+        stream: &mut impl Rng,
+    ) -> Option<u64> {
+        let n_body = self.n_body();
+        let mut strip = u64::from(proposal.strip);
+        let mut uniform = stream.next_u64();
+        if strip < n_body {
+            uniform = (uniform >> QUICK_BITS) | (u64::from(proposal.quick) << (64 - QUICK_BITS));
+        } else {
+            strip = n_body + self.block * geometric(stream) + (stream.next_u64() & (self.block - 1));
+            if strip >= self.n_strips {
+                return None;
+            }
+        }
+        let accepted = match self.judge(strip, uniform, stream) {
+            Verdict::Accept => true,
+            Verdict::FlipCoins => self.flip_coins(strip, offset, stream),
+            Verdict::Reject => false,
+        };
+        accepted.then_some(strip)
+    }
+
+    /// Strips that can be drawn: all below this number.
+    #[cfg(test)]
+    pub(crate) fn n_strips(&self) -> u64 {
+        self.n_strips
+    }
+
+    fn n_body(&self) -> u64 {
+        self.weights.len() as u64 - 1
+    }
+
+    /// Compares V, of which 64 bits are given, with a_k and p_k.
+    fn judge(&self, strip: u64, uniform: u64, stream: &mut impl Rng) -> Verdict {
+        let near = usize::try_from(strip)
+            .ok()
+            .and_then(|strip| self.thresholds.get(strip));
+        if let Some(&(accept, limit)) = near {
+            // A threshold lies in [t, t + 2) units of 2^-64.
+            if uniform < accept {
+                return Verdict::Accept;
+            }
+            if uniform > accept.saturating_add(1) {
+                if uniform < limit {
+                    return Verdict::FlipCoins;
+                }
+                if uniform > limit.saturating_add(1) {
+                    return Verdict::Reject;
+                }
+            }
+        }
+        self.judge_exactly(strip, uniform, stream)
+    }
+
+    #[cold]
+    fn judge_exactly(&self, strip: u64, uniform: u64, stream: &mut impl Rng) -> Verdict {
+        let mut digits = vec![uniform];
+        for n_limbs in (4..=16).step_by(4) {
+            digits.resize_with(n_limbs, || stream.next_u64());
+            let low = Fixed::from_digits(&digits);
+            let high = low.clone().add_units(1);
+            let (accept, limit) = self.exact_thresholds(strip, n_limbs);
+            if high <= accept.low {
+                return Verdict::Accept;
+            }
+            if low >= accept.high && high <= limit.low {
+                return Verdict::FlipCoins;
+            }
+            if low >= limit.high {
+                return Verdict::Reject;
+            }
+        }
+        // Reached with a probability below 2^-850: part of what the cut accounts for.
+        Verdict::Reject
+    }
+
+    /// A coin of probability exp(−γ), given that the first of its coins of probability g_k has come up.
+    fn flip_coins(&self, strip: u64, offset: &mut impl Offset, stream: &mut impl Rng) -> bool {
+        if !self.flip_position(strip, offset, stream) {
+            return true;
+        }
+        let mut n = 2;
+        while uniform_below(n, stream) == 0
+            && self.flip_width(strip, stream)
+            && self.flip_position(strip, offset, stream)
+        {
+            n += 1;
+        }
+        n % 2 == 1
+    }
+
+    /// A coin of probability u · (2k + u) / (2k + 2) = γ / g_k.
+    fn flip_position(&self, strip: u64, offset: &mut impl Offset, stream: &mut impl Rng) -> bool {
+        if !offset.flip(stream) {
+            return false;
+        }
+        match uniform_below(2 * strip + 2, stream) {
+            part if part < 2 * strip => true,
+            part if part == 2 * strip => offset.flip(stream),
+            _ => false,
+        }
+    }
+
+    /// A coin of probability g_k = (k + 1)·w² = (k + 1)/2^10 · (32 w)².
+    fn flip_width(&self, strip: u64, stream: &mut impl Rng) -> bool {
+        let mut flip = || uniform_below(self.denominator, stream) < 32 * self.numerator;
+        flip() && flip() && uniform_below(MAX_STRIPS, stream) <= strip
+    }
+
+    /// Finds the largest scale c whose weights fit into the cells. What is left over goes to the first strip.
+    fn choose_weights(&mut self) {
+        let n_body = self.n_body();
+        let heights: Vec<u64> = (0..=n_body)
+            .map(|strip| self.height(strip, 4).high.leading_64_bits())
+            .collect();
+        let weights = |scale: u64| -> Vec<u64> {
+            (0_u64..)
+                .zip(&heights)
+                .map(|(strip, &height)| {
+                    let factor = if strip == n_body {
+                        scale * 2 * self.block
+                    } else {
+                        scale
+                    };
+                    // The height is below (bits + 1) / 2^64.
+                    let bound = u128::from(factor) * (u128::from(height) + 1);
+                    let weight = bound.div_ceil(u128::from(SCALE_DENOMINATOR) << 64);
+                    u64::try_from(weight)
+                        .expect("a weight is not much above its scale")
+                        .max(1)
+                })
+                .collect()
+        };
+        let fits = |scale: u64| weights(scale).iter().sum::<u64>() <= N_CELLS as u64;
+        let (mut low, mut high) = (1, SCALE_DENOMINATOR * N_CELLS as u64);
+        assert!(fits(low), "more strips than cells");
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            if fits(middle) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        self.scale = low;
+        self.weights = weights(low);
+        self.weights[0] += N_CELLS as u64 - self.weights.iter().sum::<u64>();
+    }
+
+    fn fill_tables(&mut self) {
+        let mut cell = 0;
+        for (strip, &weight) in (0_u8..=255).zip(&self.weights) {
+            let end = cell + usize::try_from(weight).expect("at most the number of cells");
+            self.cells[cell..end].fill(strip);
+            cell = end;
+        }
+        // Thresholds up to about 8 standard deviations; beyond, with a probability of 1e-15, they are computed when needed.
+        let n_near = (2 * self.n_body()).min(self.n_strips);
+        self.thresholds = (0..n_near).map(|strip| self.near_thresholds(strip)).collect();
+        for (strip, quick) in self.quick.iter_mut().enumerate().take(self.weights.len() - 1) {
+            *quick = u8::try_from(self.thresholds[strip].0 >> (64 - QUICK_BITS)).expect("8 bits are left");
+        }
+    }
+
+    fn near_thresholds(&self, strip: u64) -> (u64, u64) {
+        let mut n_limbs = 3;
+        loop {
+            let (accept, limit) = self.exact_thresholds(strip, n_limbs);
+            let is_narrow = |bounds: &Enclosure| {
+                bounds
+                    .high
+                    .clone()
+                    .saturating_subtract(&bounds.low)
+                    .shift_left(65)
+                    <= Fixed::one(n_limbs)
+            };
+            if is_narrow(&accept) && is_narrow(&limit) {
+                return (accept.low.leading_64_bits(), limit.low.leading_64_bits());
+            }
+            n_limbs += 1;
+        }
+    }
+
+    /// Bounds on exp(−(k·w)²/2).
+    fn height(&self, strip: u64, n_limbs: usize) -> Enclosure {
+        exp_minus_half_square(strip, self.numerator, self.denominator, n_limbs)
+    }
+
+    /// Bounds on a_k and p_k.
+    fn exact_thresholds(&self, strip: u64, n_limbs: usize) -> (Enclosure, Enclosure) {
+        let n_body = self.n_body();
+        let Enclosure { mut low, mut high } = self.height(strip, n_limbs);
+        let weight = if strip < n_body {
+            self.weights[usize::try_from(strip).expect("at most 255")]
+        } else {
+            // In block m a cell of the tail stands for 2^-(m + 1) / block of a strip.
+            let n_bits = u32::try_from((strip - n_body) / self.block + 1).expect("at most 2^10 blocks");
+            low = low.shift_left(n_bits).multiply(self.block);
+            high = high.shift_left(n_bits).multiply(self.block);
+            self.weights[self.weights.len() - 1]
+        };
+        let divisor = SCALE_DENOMINATOR * weight;
+        low = low.multiply(self.scale).divide(divisor);
+        high = high.multiply(self.scale).divide(divisor).add_units(1);
+        let limit = Enclosure { low, high };
+        if self.shape == StripShape::Points {
+            return (limit.clone(), limit);
+        }
+        // a = p − p·g, and p·g rounded down is at most one unit too small.
+        let part = |value: &Fixed| {
+            let (n, d) = (self.numerator, self.denominator);
+            value
+                .clone()
+                .multiply(strip + 1)
+                .multiply(n)
+                .multiply(n)
+                .divide(d)
+                .divide(d)
+        };
+        let accept = Enclosure {
+            low: limit
+                .low
+                .clone()
+                .saturating_subtract(&part(&limit.low).add_units(1)),
+            high: limit.high.clone().saturating_subtract(&part(&limit.high)),
+        };
+        (accept, limit)
+    }
+}
+
+/// The number of heads before the first tails of a fair coin.
+fn geometric(stream: &mut impl Rng) -> u64 {
+    let mut n_heads = 0;
+    loop {
+        let word = stream.next_u64();
+        n_heads += u64::from(word.trailing_ones());
+        if word != u64::MAX {
+            return n_heads;
+        }
+    }
+}
+
+/// A uniform integer below `n`, exactly: the multiplication method of Lemire (2019).
+pub(crate) fn uniform_below(n: u64, stream: &mut impl Rng) -> u64 {
+    loop {
+        let product = u128::from(stream.next_u64()) * u128::from(n);
+        let (low, high) = halves(product);
+        // 2^64 mod n of the 2^64 words are refused, so that each result has the same number of words.
+        if low >= n || low >= n.wrapping_neg() % n {
+            return high;
+        }
+    }
+}
