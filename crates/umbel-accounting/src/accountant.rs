@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Delta, DpEvent, Epsilon, NeighboringRelation};
+use crate::{Delta, DpEvent, Epsilon, NeighboringRelation, PldAccountant, RdpAccountant};
 
 /// Which accountant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,4 +82,12 @@ pub trait Accountant: fmt::Debug + Send {
 
     /// Upper bound on δ at `epsilon` for everything composed so far, in `[0, 1]`.
     fn delta(&self, epsilon: Epsilon) -> Result<f64, AccountingError>;
+}
+
+/// An accountant of the given kind with nothing composed yet.
+pub fn accountant(kind: AccountantKind, relation: NeighboringRelation) -> Box<dyn Accountant> {
+    match kind {
+        AccountantKind::Pld => Box::new(PldAccountant::new(relation)),
+        AccountantKind::Rdp => Box::new(RdpAccountant::new(relation)),
+    }
 }

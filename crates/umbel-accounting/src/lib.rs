@@ -5,11 +5,24 @@
 //! ε at δ.
 
 mod accountant;
+mod binomial;
+pub mod calibrate;
 mod event;
+mod gaussian;
 pub mod ledger;
 pub mod matrix;
 mod params;
+mod pld;
+mod primitive;
+mod quadrature;
+mod rdp;
+mod search;
+mod special;
 
-pub use accountant::{AccountantKind, AccountingError, Accountant, EpsilonBounds, Unsupported};
+pub use accountant::{Accountant, AccountantKind, AccountingError, EpsilonBounds, Unsupported, accountant};
 pub use event::{DpEvent, NeighboringRelation};
-pub use params::{ClipNorm, Delta, Epsilon, NoiseMultiplier, ParamError, SamplingRate};
+pub use params::{
+    ClipNorm, Delta, Epsilon, NoiseMultiplier, NoiseScale, NoiseStdDev, ParamError, Rho, SamplingRate, Sensitivity,
+};
+pub use pld::PldAccountant;
+pub use rdp::RdpAccountant;

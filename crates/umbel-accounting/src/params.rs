@@ -71,6 +71,26 @@ checked_number!(
     ClipNorm, "clip norm", "a finite number above 0", |value| value > 0.0 && value.is_finite()
 );
 
+checked_number!(
+    /// Standard deviation of noise, in the units of the sum that it is added to (grid units for integer noise).
+    NoiseStdDev, "noise standard deviation", "a finite number above 0", |value| value > 0.0 && value.is_finite()
+);
+
+checked_number!(
+    /// Scale b of Laplace noise (density or mass proportional to exp(-|x| / b)), in the units of the sum.
+    NoiseScale, "noise scale", "a finite number above 0", |value| value > 0.0 && value.is_finite()
+);
+
+checked_number!(
+    /// Most by which one unit can move all outputs of a strategy matrix together (L2), in units of the clip norm C.
+    Sensitivity, "sensitivity", "a finite number above 0", |value| value > 0.0 && value.is_finite()
+);
+
+checked_number!(
+    /// The parameter ρ of zero-concentrated differential privacy: Rényi divergence at most ρα at every order α > 1.
+    Rho, "rho", "a number of at least 0", |value| value >= 0.0
+);
+
 impl Epsilon {
     /// No privacy at all.
     pub const INFINITE: Self = Self(f64::INFINITY);
