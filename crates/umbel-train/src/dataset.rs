@@ -310,6 +310,28 @@ impl Dataset {
         &self.labels
     }
 
+    /// Gives everything that training can see to `sink`, piece by piece, for a hash: shape, transform, labels and features as
+    /// stored.
+    pub fn visit_content(&self, sink: &mut dyn FnMut(&[u8])) {
+        let transform = (
+            self.transform.pool(),
+            self.transform.mean(),
+            self.transform.std_dev(),
+        );
+        let heading = format!(
+            "{:?} {:?} {} {transform:?}\n",
+            self.stored_shape, self.shape, self.n_classes
+        );
+        sink(heading.as_bytes());
+        for label in &self.labels {
+            sink(&label.to_le_bytes());
+        }
+        match &self.storage {
+            Storage::U8(values) => sink(values),
+            Storage::F32(values) => values.iter().for_each(|value| sink(&value.to_le_bytes())),
+        }
+    }
+
     /// What the data is called in messages: the file of its examples.
     pub fn source(&self) -> &str {
         &self.source
@@ -407,4 +429,165 @@ impl Dataset {
 
 fn quoted(path: &Path) -> String {
     format!("`{}`", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::read_client_keys;
+    use crate::test_files::{gzip, idx, write};
+
+    struct Files {
+        folder: tempfile::TempDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+            }
+        }
+
+        fn write(&self, name: &str, dimensions: &[u32], values: &[u8]) -> std::path::PathBuf {
+            write(self.folder.path(), name, &gzip(&idx(dimensions, values)))
+        }
+
+        /// A message without the folder's name.
+        fn message(&self, error: &dyn std::error::Error) -> String {
+            error
+                .to_string()
+                .replace(&format!("{}/", self.folder.path().display()), "")
+        }
+    }
+
+    #[test]
+    fn images_are_gathered_in_the_order_asked_for() {
+        let files = Files::new();
+        let images = files.write("images", &[3, 1, 2], &[0, 51, 102, 153, 204, 255]);
+        let labels = files.write("labels", &[3], &[2, 0, 1]);
+        let dataset = Dataset::load_idx(&images, &labels).unwrap();
+        assert_eq!(
+            (dataset.n_examples(), dataset.n_features(), dataset.n_classes()),
+            (3, 2, 3)
+        );
+        assert_eq!(dataset.shape(), [1, 2]);
+        let (mut features, mut labels) = ([0.0; 6], [0; 3]);
+        dataset.gather(&[2, 0, 2], &mut features, &mut labels);
+        assert_eq!(labels, [1, 2, 1]);
+        for (got, expected) in features.iter().zip([0.8, 1.0, 0.0, 0.2, 0.8, 1.0]) {
+            assert!((got - expected).abs() < 1e-6, "{features:?}");
+        }
+        let (mut in_range, mut range_labels) = ([0.0; 4], [0; 2]);
+        dataset.gather_range(1..3, &mut in_range, &mut range_labels);
+        assert_eq!(range_labels, [0, 1]);
+        assert_eq!(in_range[2..], features[..2]);
+    }
+
+    #[test]
+    fn a_transform_replaces_the_one_before() {
+        let files = Files::new();
+        let images = files.write("images", &[1, 2, 2], &[0, 255, 255, 255]);
+        let labels = files.write("labels", &[1], &[0]);
+        let dataset = Dataset::load_idx(&images, &labels).unwrap();
+        let pooled = dataset
+            .with_transform(Transform::new(2, 0.25, 0.5).unwrap())
+            .unwrap();
+        assert_eq!((pooled.shape(), pooled.n_features()), (&[1, 1][..], 1));
+        let (mut features, mut labels) = ([0.0], [9]);
+        pooled.gather(&[0], &mut features, &mut labels);
+        assert!((features[0] - 1.0).abs() < 1e-6);
+        let back = pooled.with_transform(Transform::default()).unwrap();
+        assert_eq!(back.shape(), [2, 2]);
+        let error = back
+            .with_transform(Transform::new(3, 0.0, 1.0).unwrap())
+            .unwrap_err();
+        assert_eq!(
+            files.message(&error),
+            "`images`: examples of shape [2, 2] cannot be pooled 3 by 3; both sides must be multiples of 3"
+        );
+    }
+
+    #[test]
+    fn files_that_do_not_belong_together_are_named() {
+        let files = Files::new();
+        let images = files.write("images", &[2, 1, 2], &[0; 4]);
+        let labels = files.write("labels", &[3], &[2, 0, 1]);
+        let check = |images, labels, expected: &str| {
+            let error = Dataset::load_idx(images, labels).unwrap_err();
+            assert_eq!(files.message(&error), expected);
+        };
+        check(&images, &labels, "`images` has 2 examples, but `labels` has 3");
+        check(
+            &images,
+            &images,
+            "`images` has shape [2, 1, 2]; labels are one number an example, in one dimension",
+        );
+        check(
+            &labels,
+            &labels,
+            "`labels` has shape [3]; examples need at least two dimensions. Is it the file of labels?",
+        );
+        let (none, no_labels) = (
+            files.write("none", &[0, 2], &[]),
+            files.write("no-labels", &[0], &[]),
+        );
+        check(&none, &no_labels, "`none` has no examples");
+
+        let keys = write(files.folder.path(), "keys", b"writer\na\nb\nc\n");
+        let keys = read_client_keys(&keys, None).unwrap();
+        let two = Dataset::load_idx(&images, &files.write("two", &[2], &[0, 1])).unwrap();
+        let error = two.check_keys(&keys).unwrap_err();
+        assert_eq!(files.message(&error), "`images` has 2 examples, but `keys` has 3");
+    }
+
+    #[test]
+    fn a_test_set_of_another_task_is_refused_with_both_names() {
+        let train = Dataset::from_values("train", &[2], vec![0.0; 6], vec![0, 1, 2], 3).unwrap();
+        let check = |test: &Dataset, expected: &str| {
+            assert_eq!(train.check_same_task(test).unwrap_err().to_string(), expected);
+        };
+        let other_shape = Dataset::from_values("test", &[1, 2], vec![0.0; 2], vec![0], 3).unwrap();
+        check(
+            &other_shape,
+            "examples of train have shape [2], but those of test have shape [1, 2]",
+        );
+        let more_classes = Dataset::from_values("test", &[2], vec![0.0; 4], vec![1, 7], 10).unwrap();
+        check(
+            &more_classes,
+            "test, example 1: label 7 is not one of the 3 classes of train",
+        );
+        let fewer_classes = Dataset::from_values("test", &[2], vec![0.0; 4], vec![1, 1], 2).unwrap();
+        train.check_same_task(&fewer_classes).unwrap();
+    }
+
+    #[test]
+    fn values_in_memory_are_checked() {
+        let check = |shape: &[usize], values: Vec<f32>, labels: Vec<u32>, expected: &str| {
+            let error = Dataset::from_values("it", shape, values, labels, 2).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        check(
+            &[2],
+            vec![0.0; 6],
+            vec![0, 1],
+            "it (values) has 3 examples, but it (labels) has 2",
+        );
+        check(
+            &[1],
+            vec![0.0, f32::NAN],
+            vec![0, 1],
+            "it, example 1: a value is not a finite number",
+        );
+        check(
+            &[1],
+            vec![0.0, 1.0],
+            vec![0, 2],
+            "it, example 1: label 2 is not one of the 2 classes of it",
+        );
+        check(&[1], vec![], vec![], "it has no examples");
+        let values = Dataset::from_values("it", &[1], vec![3.0, -4.5], vec![0, 1], 2).unwrap();
+        let (mut features, mut labels) = ([0.0; 2], [0; 2]);
+        values.gather(&[1, 0], &mut features, &mut labels);
+        assert!((features[0] + 4.5).abs() < 1e-6 && (features[1] - 3.0).abs() < 1e-6);
+    }
 }

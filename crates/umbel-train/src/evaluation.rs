@@ -95,3 +95,68 @@ pub fn evaluate(
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+
+    use super::*;
+    use crate::model::{Activation, ModelSpec};
+    use crate::rng::TrainingRng;
+
+    #[test]
+    fn chunks_cover_every_example_once() {
+        for n_examples in [0, 1, 1023, 1024, 1025, 5000] {
+            let chunks: Vec<Range<usize>> = evaluation_chunks(n_examples).collect();
+            assert!(
+                chunks
+                    .iter()
+                    .all(|chunk| !chunk.is_empty() && chunk.len() <= EVALUATION_CHUNK)
+            );
+            assert!(chunks.iter().cloned().flatten().eq(0..n_examples));
+        }
+    }
+
+    #[test]
+    #[allow(clippy::cast_possible_truncation, reason = "small whole numbers")]
+    fn the_result_has_the_same_bits_on_any_number_of_threads() {
+        let mut rng = TrainingRng::from_seed([2; 32]);
+        let n_examples = 5000;
+        let values = (0..n_examples * 6).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let labels = (0..n_examples as u32).map(|example| example % 4).collect();
+        let dataset = Dataset::from_values("it", &[6], values, labels, 4).unwrap();
+        let spec = ModelSpec::Mlp {
+            hidden: vec![8],
+            activation: Activation::Tanh,
+        };
+        let model = spec.build(dataset.shape(), 4).unwrap();
+        let mut parameters = vec![0.0; model.n_parameters()];
+        model.initialize(&mut parameters, &mut rng);
+        let (model, parameters) = (model.as_ref(), parameters.as_slice());
+        let expected = evaluate(model, parameters, &dataset, &mut TrainingWorkspace::new());
+
+        for n_threads in [1, 2, 3] {
+            let chunks: Vec<Range<usize>> = evaluation_chunks(n_examples).collect();
+            let mut results = vec![Evaluation::default(); chunks.len()];
+            std::thread::scope(|scope| {
+                for work in chunks
+                    .chunks(chunks.len().div_ceil(n_threads))
+                    .zip(results.chunks_mut(chunks.len().div_ceil(n_threads)))
+                {
+                    let dataset = &dataset;
+                    scope.spawn(move || {
+                        let mut workspace = TrainingWorkspace::new();
+                        for (chunk, result) in work.0.iter().zip(work.1).rev() {
+                            *result =
+                                evaluate_chunk(model, parameters, dataset, chunk.clone(), &mut workspace);
+                        }
+                    });
+                }
+            });
+            let mut total = Evaluation::default();
+            results.into_iter().for_each(|result| total.add(result));
+            assert_eq!(total.loss_sum.to_bits(), expected.loss_sum.to_bits());
+            assert_eq!((total.n_examples, total.n_correct), (5000, expected.n_correct));
+        }
+    }
+}

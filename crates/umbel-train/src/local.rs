@@ -298,3 +298,221 @@ impl<'a> LocalTrainer<'a> {
         report
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, RngExt};
+
+    use super::*;
+    use crate::evaluation::evaluate;
+    use crate::model::{Activation, ModelSpec};
+
+    fn sgd(learning_rate: f32) -> Optimizer {
+        Optimizer::Sgd(Sgd::new(learning_rate).unwrap())
+    }
+
+    /// Three classes around three corners of a cube, well apart.
+    fn three_corners(n_examples: usize) -> Dataset {
+        let mut rng = TrainingRng::from_seed([1; 32]);
+        let labels: Vec<u32> = (0..3).cycle().take(n_examples).collect();
+        let mut values = Vec::new();
+        for &label in &labels {
+            for axis in 0..3 {
+                values.push(f32::from(u8::from(axis == label)) + rng.random_range(-0.2..0.2));
+            }
+        }
+        Dataset::from_values("corners", &[3], values, labels, 3).unwrap()
+    }
+
+    fn train(
+        dataset: &Dataset,
+        training: LocalTraining,
+        examples: &[u32],
+        seed: u8,
+        workspace: &mut TrainingWorkspace,
+    ) -> (Vec<f32>, LocalReport) {
+        let model = ModelSpec::Mlp {
+            hidden: vec![8],
+            activation: Activation::Relu,
+        }
+        .build(&[3], 3)
+        .unwrap();
+        let mut global = vec![0.0; model.n_parameters()];
+        model.initialize(&mut global, &mut TrainingRng::from_seed([9; 32]));
+        let trainer = LocalTrainer::new(model.as_ref(), dataset, training).unwrap();
+        let mut update = vec![f32::NAN; global.len()];
+        let mut rng = TrainingRng::from_seed([seed; 32]);
+        let report = trainer.train(&global, examples, &mut rng, workspace, &mut update);
+        (update, report)
+    }
+
+    /// From zero parameters softmax is 1/3 for each class, so one step of rate 0.6 on x = (1, 2, 3) of class 2 changes
+    /// row i of the weights by 0.6 xᵢ (-1/3, -1/3, 2/3).
+    #[test]
+    fn one_step_is_the_one_computed_by_hand() {
+        let dataset = Dataset::from_values("one", &[3], vec![1.0, 2.0, 3.0], vec![2], 3).unwrap();
+        let model = ModelSpec::Softmax.build(&[3], 3).unwrap();
+        let training = LocalTraining::new(1, 10, sgd(0.6)).unwrap();
+        let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
+        let (global, mut update) = (vec![0.0; 12], vec![f32::NAN; 12]);
+        let mut rng = TrainingRng::from_seed([0; 32]);
+        let report = trainer.train(
+            &global,
+            &[0],
+            &mut rng,
+            &mut TrainingWorkspace::new(),
+            &mut update,
+        );
+        let expected = [-0.2, -0.2, 0.4, -0.4, -0.4, 0.8, -0.6, -0.6, 1.2, -0.2, -0.2, 0.4];
+        for (got, expected) in update.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-6, "{update:?}");
+        }
+        assert!((report.mean_loss - 3.0_f64.ln()).abs() < 1e-6);
+        assert_eq!(
+            (report.n_examples, report.n_steps, report.n_examples_seen),
+            (1, 1, 1)
+        );
+    }
+
+    #[test]
+    fn a_client_without_examples_sends_a_zero_update() {
+        let training = LocalTraining::new(3, 10, sgd(0.1)).unwrap();
+        let (update, report) = train(
+            &three_corners(30),
+            training,
+            &[],
+            1,
+            &mut TrainingWorkspace::new(),
+        );
+        assert!(update.iter().all(|value| value.to_bits() == 0));
+        assert_eq!(report, LocalReport::default());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_in_any_workspace() {
+        let dataset = three_corners(60);
+        let training = LocalTraining::new(2, 7, sgd(0.1)).unwrap();
+        let examples: Vec<u32> = (5..45).collect();
+        let bits = |seed, workspace: &mut TrainingWorkspace| {
+            let (update, report) = train(&dataset, training, &examples, seed, workspace);
+            let bits: Vec<u32> = update.iter().map(|value| value.to_bits()).collect();
+            (bits, report.mean_loss.to_bits())
+        };
+        let mut used = TrainingWorkspace::new();
+        train(
+            &dataset,
+            LocalTraining::new(1, 60, sgd(0.1)).unwrap(),
+            &(0..60).collect::<Vec<_>>(),
+            3,
+            &mut used,
+        );
+        let expected = bits(1, &mut TrainingWorkspace::new());
+        assert_eq!(bits(1, &mut used), expected);
+        assert_eq!(bits(1, &mut used), expected);
+        assert_ne!(bits(2, &mut used), expected);
+    }
+
+    #[test]
+    fn every_epoch_sees_every_example_in_batches() {
+        let training = LocalTraining::new(4, 16, sgd(0.1)).unwrap();
+        let examples: Vec<u32> = (0..50).collect();
+        let (_, report) = train(
+            &three_corners(60),
+            training,
+            &examples,
+            1,
+            &mut TrainingWorkspace::new(),
+        );
+        assert_eq!(
+            (report.n_examples, report.n_steps, report.n_examples_seen),
+            (50, 16, 200)
+        );
+    }
+
+    #[test]
+    fn training_learns_what_can_be_learnt() {
+        let dataset = three_corners(300);
+        let training = LocalTraining::new(30, 10, sgd(0.3)).unwrap();
+        let examples: Vec<u32> = (0..300).collect();
+        let mut workspace = TrainingWorkspace::new();
+        let model = ModelSpec::Mlp {
+            hidden: vec![8],
+            activation: Activation::Relu,
+        }
+        .build(&[3], 3)
+        .unwrap();
+        let mut global = vec![0.0; model.n_parameters()];
+        model.initialize(&mut global, &mut TrainingRng::from_seed([9; 32]));
+        let (update, _) = train(&dataset, training, &examples, 1, &mut workspace);
+        let before = evaluate(model.as_ref(), &global, &dataset, &mut workspace);
+        for (parameter, change) in global.iter_mut().zip(&update) {
+            *parameter += change;
+        }
+        let after = evaluate(model.as_ref(), &global, &dataset, &mut workspace);
+        assert!(before.accuracy() < 0.9, "{before:?}");
+        assert!(after.accuracy() > 0.99 && after.mean_loss() < 0.1, "{after:?}");
+    }
+
+    #[test]
+    fn weight_decay_pulls_parameters_towards_zero() {
+        let dataset = three_corners(30);
+        let decaying = Optimizer::Sgd(Sgd::new(0.1).unwrap().with_weight_decay(0.5).unwrap());
+        let norm = |optimizer| {
+            let training = LocalTraining::new(20, 30, optimizer).unwrap();
+            let model = ModelSpec::Softmax.build(&[3], 3).unwrap();
+            let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
+            let (global, mut update) = (vec![0.0; 12], vec![0.0; 12]);
+            let mut rng = TrainingRng::from_seed([1; 32]);
+            let examples: Vec<u32> = (0..30).collect();
+            trainer.train(
+                &global,
+                &examples,
+                &mut rng,
+                &mut TrainingWorkspace::new(),
+                &mut update,
+            );
+            update.iter().map(|value| value * value).sum::<f32>()
+        };
+        assert!(norm(decaying) < 0.7 * norm(sgd(0.1)));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        assert_eq!(LocalTraining::new(0, 1, sgd(0.1)), Err(SettingError::Epochs));
+        assert_eq!(LocalTraining::new(1, 0, sgd(0.1)), Err(SettingError::BatchSize));
+        for rate in [0.0, -0.1, f32::NAN, f32::INFINITY] {
+            assert!(Sgd::new(rate).is_err());
+        }
+        for decay in [-0.1, f32::NAN, f32::INFINITY] {
+            assert!(Sgd::new(0.1).unwrap().with_weight_decay(decay).is_err());
+        }
+        let dataset = three_corners(30);
+        let training = LocalTraining::new(1, 1, sgd(0.1)).unwrap();
+        let narrow = ModelSpec::Softmax.build(&[2], 3).unwrap();
+        let error = LocalTrainer::new(narrow.as_ref(), &dataset, training).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "an example of the data has 3 values, the model takes 2"
+        );
+        let few = ModelSpec::Softmax.build(&[3], 2).unwrap();
+        let error = LocalTrainer::new(few.as_ref(), &dataset, training).unwrap_err();
+        assert_eq!(error.to_string(), "the data has 3 classes, the model 2");
+    }
+
+    #[test]
+    fn nothing_is_drawn_for_a_client_without_examples() {
+        let dataset = three_corners(30);
+        let model = ModelSpec::Softmax.build(&[3], 3).unwrap();
+        let training = LocalTraining::new(1, 1, sgd(0.1)).unwrap();
+        let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
+        let mut rng = TrainingRng::from_seed([1; 32]);
+        trainer.train(
+            &[0.0; 12],
+            &[],
+            &mut rng,
+            &mut TrainingWorkspace::new(),
+            &mut [0.0; 12],
+        );
+        assert_eq!(rng.next_u64(), TrainingRng::from_seed([1; 32]).next_u64());
+    }
+}

@@ -18,7 +18,8 @@ use crate::rng::TrainingRng;
 ///
 /// Clipping, summing and noise need no more than that vector; [`parameters`](Self::parameters) gives its parts their
 /// names and shapes. The model itself holds no parameters and is shared by all threads; what a computation needs
-/// besides lives in a [`Workspace`], one a thread, which stops allocating once it has seen the largest batch.
+/// besides lives in a [`Workspace`], one a thread, which stops allocating once it has seen the largest batch. (The matrix
+/// products of `matrixmultiply` still take a packing buffer each from the allocator.)
 ///
 /// All methods are deterministic functions of their arguments. Buffers of a wrong length are a mistake of the caller
 /// and panic. Non-finite parameters give non-finite losses and gradients, never a panic.

@@ -86,16 +86,16 @@ pub fn to_safetensors(model: &dyn Model, parameters: &[f32], metadata: &BTreeMap
     if !metadata.is_empty() {
         let pairs: Vec<String> = metadata
             .iter()
-            .map(|(key, value)| format!("{}:{}", json(key), json(value)))
+            .map(|(key, value)| format!("{}:{}", json(key.as_str()), json(value.as_str())))
             .collect();
         entries.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
     }
     for view in model.parameters() {
         let range = view.range();
-        let (name, shape) = (json(&view.name), &view.shape);
+        let (name, shape) = (json(view.name.as_str()), json(view.shape.clone()));
         let (begin, end) = (range.start * size_of::<f32>(), range.end * size_of::<f32>());
         entries.push(format!(
-            "{name}:{{\"dtype\":\"F32\",\"shape\":{shape:?},\"data_offsets\":[{begin},{end}]}}"
+            "{name}:{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{begin},{end}]}}"
         ));
     }
     let mut header = format!("{{{}}}", entries.join(","));
@@ -177,6 +177,125 @@ pub fn from_safetensors(model: &dyn Model, bytes: &[u8]) -> Result<Checkpoint, C
     Ok(Checkpoint { parameters, metadata })
 }
 
-fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+fn json(value: impl Into<serde_json::Value>) -> String {
+    value.into().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Activation, ModelSpec};
+
+    fn model(hidden: usize) -> Box<dyn Model> {
+        ModelSpec::Mlp {
+            hidden: vec![hidden],
+            activation: Activation::Relu,
+        }
+        .build(&[3], 2)
+        .unwrap()
+    }
+
+    fn metadata() -> BTreeMap<String, String> {
+        let pairs = [
+            ("name", "digits"),
+            ("quotes", "a \"b\" \\ c\n\u{1}é"),
+            ("a", ""),
+            ("z", "1"),
+        ];
+        pairs
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    #[allow(clippy::cast_precision_loss, reason = "small whole numbers")]
+    fn what_was_saved_is_loaded() {
+        let model = model(4);
+        let mut parameters: Vec<f32> = (0..model.n_parameters())
+            .map(|index| index as f32 / 7.0 - 1.0)
+            .collect();
+        parameters[3] = f32::MIN_POSITIVE / 2.0;
+        let bytes = to_safetensors(model.as_ref(), &parameters, &metadata());
+        let checkpoint = from_safetensors(model.as_ref(), &bytes).unwrap();
+        assert_eq!(
+            checkpoint,
+            Checkpoint {
+                parameters: parameters.clone(),
+                metadata: metadata()
+            }
+        );
+        let plain = to_safetensors(model.as_ref(), &parameters, &BTreeMap::new());
+        assert_eq!(
+            from_safetensors(model.as_ref(), &plain).unwrap().metadata,
+            BTreeMap::new()
+        );
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_format() {
+        let model = ModelSpec::Softmax.build(&[1], 2).unwrap();
+        let one = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let bytes = to_safetensors(model.as_ref(), &[1.0, -2.0, 0.5, 0.0], &one);
+        let header = concat!(
+            r#"{"__metadata__":{"k":"v"},"output.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"#,
+            r#""output.bias":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#,
+        );
+        let length = header.len().next_multiple_of(8);
+        let mut expected = (length as u64).to_le_bytes().to_vec();
+        expected.extend(format!("{header:length$}").bytes());
+        expected.extend([0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 0, 0, 0, 0x3f, 0, 0, 0, 0]);
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_file_of_another_model_is_refused_with_the_tensor() {
+        let (small, large) = (model(4), model(5));
+        let softmax = ModelSpec::Softmax.build(&[3], 2).unwrap();
+        let save =
+            |model: &dyn Model| to_safetensors(model, &vec![0.0; model.n_parameters()], &BTreeMap::new());
+        let message =
+            |model: &dyn Model, bytes: &[u8]| from_safetensors(model, bytes).unwrap_err().to_string();
+        assert_eq!(
+            message(large.as_ref(), &save(small.as_ref())),
+            "tensor `hidden0.weight` has shape [3, 4], the model expects [3, 5]"
+        );
+        assert_eq!(
+            message(small.as_ref(), &save(softmax.as_ref())),
+            "the file has no tensor `hidden0.weight`; it has `output.bias`, `output.weight`"
+        );
+        let square = ModelSpec::Mlp {
+            hidden: vec![3],
+            activation: Activation::Relu,
+        }
+        .build(&[3], 2)
+        .unwrap();
+        assert_eq!(
+            message(softmax.as_ref(), &save(square.as_ref())),
+            "the file has a tensor `hidden0.bias` that the model does not have"
+        );
+        let mut integers = save(softmax.as_ref());
+        let type_name = integers.windows(3).position(|window| window == b"F32").unwrap();
+        integers[type_name] = b'I';
+        assert_eq!(
+            message(softmax.as_ref(), &integers),
+            "tensor `output.weight` holds values of type I32, expected F32"
+        );
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let model = model(4);
+        let bytes = to_safetensors(model.as_ref(), &vec![0.0; model.n_parameters()], &metadata());
+        for length in [0, 7, 8, 100, bytes.len() - 1] {
+            let error = from_safetensors(model.as_ref(), &bytes[..length]).unwrap_err();
+            assert!(
+                error.to_string().starts_with("not a safetensors file: "),
+                "{error}"
+            );
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        assert!(from_safetensors(model.as_ref(), &longer).is_err());
+    }
 }

@@ -66,3 +66,64 @@ impl ModelSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_named_views_without_gaps() {
+        let spec = ModelSpec::Mlp {
+            hidden: vec![200],
+            activation: Activation::Relu,
+        };
+        let model = spec.build(&[28, 28], 10).unwrap();
+        let views: Vec<(&str, &[usize], usize)> = model
+            .parameters()
+            .iter()
+            .map(|view| (view.name.as_str(), view.shape.as_slice(), view.offset))
+            .collect();
+        let expected: [(&str, &[usize], usize); 4] = [
+            ("hidden0.weight", &[784, 200], 0),
+            ("hidden0.bias", &[200], 156_800),
+            ("output.weight", &[200, 10], 157_000),
+            ("output.bias", &[10], 159_000),
+        ];
+        assert_eq!(views, expected);
+        assert_eq!(model.n_parameters(), 159_010);
+        assert_eq!(
+            ModelSpec::Softmax.build(&[28, 28], 10).unwrap().n_parameters(),
+            7_850
+        );
+    }
+
+    #[test]
+    fn models_that_cannot_be_are_refused_with_the_reason() {
+        let build = |hidden: &[usize], shape: &[usize], n_classes| {
+            let spec = ModelSpec::Mlp {
+                hidden: hidden.to_vec(),
+                activation: Activation::Relu,
+            };
+            spec.build(shape, n_classes).unwrap_err()
+        };
+        assert_eq!(build(&[], &[4], 2), ModelError::NoHiddenLayer);
+        assert_eq!(
+            build(&[3, 0], &[4], 2),
+            ModelError::EmptyLayer { hidden: vec![3, 0] }
+        );
+        assert_eq!(build(&[3], &[4], 1), ModelError::Classes { got: 1 });
+        assert_eq!(build(&[3], &[0], 2), ModelError::NoFeatures);
+        assert!(matches!(
+            build(&[usize::MAX], &[4], 2),
+            ModelError::TooLarge { .. }
+        ));
+        assert!(matches!(
+            build(&[1 << 20], &[1 << 20], 2),
+            ModelError::TooLarge { .. }
+        ));
+        assert!(matches!(
+            build(&[3], &[usize::MAX, 3], 2),
+            ModelError::TooLarge { .. }
+        ));
+    }
+}

@@ -9,8 +9,8 @@ use crate::rng::TrainingRng;
 
 impl Partition {
     /// Divides the examples of each class over `n_clients` in proportions drawn from a symmetric Dirichlet
-    /// distribution of concentration `alpha`, one draw a class (Yurochkin et al. 2019; the "quantity-based" variants of
-    /// NIID-bench are other partitions). Clients may end up without examples; nothing is drawn again to avoid that.
+    /// distribution of concentration `alpha`, one draw a class (Yurochkin et al. 2019; "distribution-based label
+    /// imbalance" in NIID-bench, Li et al. 2022). Clients may end up without examples; nothing is drawn again to avoid that.
     ///
     /// # Panics
     ///

@@ -186,3 +186,183 @@ fn unsupported_type(code: u8) -> Option<&'static str> {
         _ => Some("unknown"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::test_files::{gzip, idx, write};
+
+    /// Reads these bytes as a file, and gives the message without the folder's name.
+    fn read(bytes: &[u8]) -> Result<IdxArray, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write(folder.path(), "data", bytes);
+        read_idx(&path).map_err(|error| error.to_string().replace(&path.display().to_string(), "data"))
+    }
+
+    #[track_caller]
+    fn check_refused(bytes: &[u8], expected: &str) {
+        assert_eq!(read(bytes).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn one_to_four_dimensions_are_read_gzipped_or_plain() {
+        for dimensions in [&[6][..], &[2, 3], &[1, 2, 3], &[1, 1, 2, 3]] {
+            let bytes = idx(dimensions, &[9, 8, 7, 6, 5, 4]);
+            for bytes in [&bytes, &gzip(&bytes)] {
+                let array = read(bytes).unwrap();
+                assert!(
+                    array
+                        .shape()
+                        .iter()
+                        .zip(dimensions)
+                        .all(|(&got, &size)| got == size as usize)
+                );
+                assert_eq!(array.shape().len(), dimensions.len());
+                assert_eq!(array.values(), [9, 8, 7, 6, 5, 4]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_gzip_file_of_several_members_is_one_file() {
+        let bytes = idx(&[4], &[1, 2, 3, 4]);
+        let mut file = gzip(&bytes[..5]);
+        file.extend(gzip(&bytes[5..]));
+        assert_eq!(read(&file).unwrap().values(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn headers_that_are_not_idx_are_refused_with_their_place() {
+        check_refused(
+            b"",
+            "`data`, byte 0: not an IDX file: it begins with nothing, expected 00 00, a type code and a number of dimensions",
+        );
+        check_refused(
+            b"hello",
+            "`data`, byte 0: not an IDX file: it begins with 68 65 6c 6c, expected 00 00, a type code and a number of dimensions",
+        );
+        check_refused(
+            &[0, 0, 0x0d, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+            "`data`, byte 2: an IDX file of values of type 0x0d (32-bit float), expected 0x08 (unsigned byte)",
+        );
+        check_refused(
+            &[0, 0, 7, 1, 0, 0, 0, 1, 0],
+            "`data`, byte 2: an IDX file of values of type 0x07 (unknown), expected 0x08 (unsigned byte)",
+        );
+        check_refused(
+            &[0, 0, 8, 0],
+            "`data`, byte 3: an IDX file with 0 dimensions, expected 1 to 4",
+        );
+        check_refused(
+            &[0, 0, 8, 5],
+            "`data`, byte 3: an IDX file with 5 dimensions, expected 1 to 4",
+        );
+        check_refused(
+            &[0, 0, 8, 3, 0, 0, 0, 1, 0],
+            "`data`, byte 9: the file ends too early: expected 16 bytes of header, got 9",
+        );
+        check_refused(
+            &idx(&[2, 0, 3], &[]),
+            "`data`, byte 4: the header declares dimensions [2, 0, 3]; an example would have no values",
+        );
+    }
+
+    #[test]
+    fn values_that_are_missing_or_left_over_are_refused_with_their_place() {
+        check_refused(
+            &idx(&[2, 3], &[1, 2, 3, 4]),
+            "`data`, byte 4: the header declares dimensions [2, 3], but a file of this length holds at most 16 bytes",
+        );
+        check_refused(
+            &gzip(&idx(&[2, 3], &[1, 2, 3, 4])),
+            "`data`, byte 16 unpacked: the file ends too early: expected 6 bytes of values, got 4",
+        );
+        check_refused(
+            &idx(&[2], &[1, 2, 3]),
+            "`data`, byte 10: the file goes on after its 2 bytes of values",
+        );
+        check_refused(
+            &gzip(&idx(&[2], &[1, 2, 3])),
+            "`data`, byte 10 unpacked: the file goes on after its 2 bytes of values",
+        );
+    }
+
+    #[test]
+    fn absurd_dimensions_are_refused_before_memory_is_taken() {
+        let huge = [u32::MAX; 4];
+        for bytes in [idx(&huge, &[1]), gzip(&idx(&huge, &[1]))] {
+            let message = read(&bytes).unwrap_err();
+            assert!(
+                message.ends_with("but at most 4294967296 values are read"),
+                "{message}"
+            );
+        }
+        // Within the general bound, but more than the packed bytes can unpack to.
+        let message = read(&gzip(&idx(&[60_000, 28, 28], &[1]))).unwrap_err();
+        assert!(
+            message.contains("byte 4 unpacked: the header declares dimensions [60000, 28, 28]"),
+            "{message}"
+        );
+        assert!(
+            message.contains("a file of this length holds at most"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn damaged_compression_is_refused() {
+        let values: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        let file = gzip(&idx(&[5000], &values));
+        let message = read(&file[..file.len() / 2]).unwrap_err();
+        assert!(
+            message.ends_with("the gzip data ends too early; the file is incomplete"),
+            "{message}"
+        );
+        let mut wrong_checksum = file.clone();
+        let length = file.len();
+        wrong_checksum[length - 6] ^= 1;
+        let message = read(&wrong_checksum).unwrap_err();
+        assert!(message.contains("the gzip data is damaged"), "{message}");
+        let mut garbage_behind = file;
+        garbage_behind.extend(b"garbage behind the data");
+        let message = read(&garbage_behind).unwrap_err();
+        assert!(message.contains("the gzip data is damaged"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_file_and_a_folder_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = read_idx(&folder.path().join("missing")).unwrap_err().to_string();
+        assert!(
+            missing.contains("missing`: ") && missing.contains("No such file"),
+            "{missing}"
+        );
+        let message = read_idx(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("is a directory"), "{message}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_file_cut_anywhere_is_refused(keep in 0.0..1.0_f64, is_gzip: bool) {
+            let plain = idx(&[10, 30], &[7; 300]);
+            let file = if is_gzip { gzip(&plain) } else { plain };
+            let length = (0..file.len()).rev().find(|&length| length as f64 <= keep * file.len() as f64).unwrap_or(0);
+            prop_assert!(read(&file[..length]).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..40), is_idx: bool) {
+            if is_idx && bytes.len() >= 4 {
+                let n_dimensions = 1 + bytes[3] % 4;
+                bytes[..4].copy_from_slice(&[0, 0, 8, n_dimensions]);
+            }
+            if let Ok(array) = read(&bytes) {
+                prop_assert_eq!(array.values().len(), array.shape().iter().product::<usize>());
+            }
+        }
+    }
+}

@@ -180,3 +180,93 @@ impl Lines<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_files::{gzip, write};
+
+    fn read(bytes: &[u8], column: Option<&str>) -> Result<ClientKeys, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write(folder.path(), "keys", bytes);
+        let result = read_client_keys(&path, column);
+        result.map_err(|error| error.to_string().replace(&path.display().to_string(), "keys"))
+    }
+
+    #[track_caller]
+    fn check_refused(text: &[u8], expected: &str) {
+        assert_eq!(read(text, None).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn keys_are_sorted_and_rows_keep_their_order() {
+        let text = "index\twriter\n0\tzoe\n1\tann\n2\tzoe\n3\tbob";
+        let windows = "\u{feff}".to_owned() + &text.replace('\n', "\r\n") + "\r\n";
+        for bytes in [text.as_bytes(), windows.as_bytes(), &gzip(text.as_bytes())] {
+            let keys = read(bytes, None).unwrap();
+            assert_eq!(keys.names(), ["ann", "bob", "zoe"]);
+            assert_eq!(keys.clients(), [2, 0, 2, 1]);
+            assert_eq!(keys.n_examples(), 4);
+        }
+    }
+
+    #[test]
+    fn another_column_is_chosen_by_name() {
+        let keys = read(b"index\twriter\tsite\n0\ta\tnorth\n1\tb\tsouth\n", Some("site")).unwrap();
+        assert_eq!(keys.names(), ["north", "south"]);
+    }
+
+    #[test]
+    fn a_header_alone_has_no_examples() {
+        assert_eq!(read(b"writer\n", None).unwrap().n_examples(), 0);
+    }
+
+    #[test]
+    fn malformed_files_are_refused_with_their_line() {
+        check_refused(
+            b"",
+            "`keys`: the file is empty, expected a header line of tab-separated column names",
+        );
+        check_refused(
+            b"index\tuser\n0\ta\n",
+            "`keys`, line 1: no column `writer` in the header; its columns are `index`, `user`",
+        );
+        check_refused(
+            b"writer\twriter\n0\ta\n",
+            "`keys`, line 1: the header names the column `writer` more than once",
+        );
+        check_refused(
+            b"index\twriter\n0\ta\n1\n",
+            "`keys`, line 3: expected 2 tab-separated fields, got 1",
+        );
+        check_refused(
+            b"index\twriter\n0\ta\tb\n",
+            "`keys`, line 2: expected 2 tab-separated fields, got 3",
+        );
+        check_refused(
+            b"index\twriter\n0\ta\n\n2\tb\n",
+            "`keys`, line 3: expected 2 tab-separated fields, got 1",
+        );
+        check_refused(
+            b"index\twriter\n0\t\n",
+            "`keys`, line 2: the column `writer` is empty",
+        );
+        check_refused(b"writer\na\n\xff\xfe\n", "`keys`, line 3: the text is not UTF-8");
+        let long = [b"writer\n".as_slice(), &[b'a'; MAX_LINE_BYTES + 1], b"\n"].concat();
+        check_refused(&long, "`keys`, line 2: the line is longer than 65536 bytes");
+        let just_right = [b"writer\n".as_slice(), &[b'a'; MAX_LINE_BYTES], b"\r\nb\n"].concat();
+        assert_eq!(read(&just_right, None).unwrap().n_examples(), 2);
+    }
+
+    #[test]
+    fn truncated_compression_is_refused() {
+        let text: String = (0..2000).map(|row| format!("{row}\n")).collect();
+        let file = gzip(format!("writer\n{text}").as_bytes());
+        let message = read(&file[..file.len() - 100], None).unwrap_err();
+        assert!(
+            message.ends_with("the gzip data ends too early; the file is incomplete"),
+            "{message}"
+        );
+        assert!(message.contains("`keys`, line "), "{message}");
+    }
+}
