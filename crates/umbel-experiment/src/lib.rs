@@ -1,1 +1,20 @@
-//! Placeholder.
+//! An experiment as a file of settings, and as the directory that a run leaves behind.
+//!
+//! * [`Experiment`] is what the file, the environment and the command line say, merged and checked once.
+//! * [`RunDirectory`] writes a run's files so that none is ever half-written.
+//! * [`report`] draws them.
+
+pub mod report;
+mod run_dir;
+mod settings;
+mod summary;
+
+pub use run_dir::{FileError, RunDirectory, RunFile, write_whole};
+pub use settings::{
+    DataSettings, Experiment, FederationSettings, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, Overrides,
+    PartitionSettings, PrivacySettings, SettingError, StrategySettings, TrainingSettings,
+};
+pub use summary::{
+    Evaluation, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly, PrivacyFacts, RoundMetrics,
+    SimulatorOnly, Status, Summary, Timing,
+};

@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Simulated clients and the real round engine: what a served federation does, with a virtual clock and without a network.
+//!
+//! [`simulate`] is the whole of `umbel simulate`: it prepares an experiment ([`Prepared`]), lets a [`World`] of clients play
+//! its rounds against one [`Run`](umbel_protocol::Run) on all threads, and leaves a run directory. Everything random is
+//! derived from the seed, the purpose, the round and the client, and sums are integers, so the same seed gives the same
+//! bytes whatever the number of threads, and a run that was interrupted goes on as if nothing had happened.
+
+mod checkpoint;
+mod error;
+mod facts;
+mod prepare;
+mod simulate;
+mod tally;
+mod world;
+
+pub use checkpoint::CheckpointFault;
+pub use error::SimulateError;
+pub use prepare::Prepared;
+pub use simulate::{Options, Progress, simulate};
+pub use umbel_protocol::BudgetExhausted;
+pub use world::{Recorder, Step, World};

@@ -1,0 +1,175 @@
+//! `umbel simulate`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::{env, fs, io, thread};
+
+use anyhow::Context as _;
+use umbel_experiment::{Experiment, Overrides, RoundMetrics, Status, Summary};
+use umbel_sim::{BudgetExhausted, Options, Prepared, Progress, simulate};
+
+use crate::args::SimulateArgs;
+use crate::output::{self, Bar, Usage};
+
+pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+    let experiment = match &args.experiment {
+        Some(path) => Some(read(path, args)?),
+        None if !args.settings.is_empty() || args.seed.is_some() => {
+            let reason = "a resumed run keeps its settings; leave --set and --seed away";
+            return Err(Usage(anyhow::anyhow!(reason)).into());
+        }
+        None => None,
+    };
+    let n_threads = match args.threads {
+        Some(count) => count.get(),
+        None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+    };
+    let stop = stop_on_signals().context("cannot listen for Ctrl-C")?;
+    let options = Options { out: args.out.clone(), resume: args.resume.clone(), n_threads };
+    let mut shown = Shown::default();
+    let summary = simulate(experiment, &options, &mut shown, &stop)?;
+    if args.json {
+        output::result(&serde_json::to_string_pretty(&summary)?)?;
+    } else {
+        output::result(&describe(&summary, &shown.directory))?;
+    }
+    Ok(match summary.status {
+        Status::Finished | Status::BudgetExhausted => ExitCode::SUCCESS,
+        Status::Interrupted => ExitCode::FAILURE,
+    })
+}
+
+fn read(path: &Path, args: &SimulateArgs) -> anyhow::Result<Experiment> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let overrides = Overrides { environment: env_settings(), settings: args.settings.clone(), seed: args.seed };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Experiment::parse(&text, directory, &overrides).with_context(|| path.display().to_string())
+}
+
+/// Environment variables that are text; others can be no settings.
+fn env_settings() -> Vec<(String, String)> {
+    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// A flag that Ctrl-C and a polite request to end set. The second one ends the process at once.
+fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// Shows a run as it goes.
+#[derive(Default)]
+struct Shown {
+    bar: Option<Bar>,
+    directory: PathBuf,
+    rounds: u64,
+}
+
+impl Progress for Shown {
+    fn begin(&mut self, prepared: &Prepared, directory: &Path, completed: u64) {
+        self.directory = directory.to_owned();
+        let settings = prepared.plan.settings();
+        self.rounds = settings.rounds;
+        let noise = match prepared.noise_multiplier() {
+            Some(multiplier) => format!("noise multiplier {:.4}", multiplier.value()),
+            None => "NO NOISE: NOT PRIVATE".to_owned(),
+        };
+        output::remark(&format!(
+            "{}: {} clients, {} examples, {} parameters; {} rounds of about {} clients; {noise}",
+            settings.description.name,
+            settings.population,
+            prepared.partition.n_examples(),
+            prepared.initial.len(),
+            settings.rounds,
+            settings.cohort,
+        ));
+        for warning in prepared.warnings() {
+            output::remark(&format!("warning: {warning}"));
+        }
+        if completed > 0 {
+            output::remark(&format!("going on after round {completed}"));
+        }
+        self.bar = Some(Bar::new(settings.rounds, completed, "rounds"));
+    }
+
+    fn round(&mut self, metrics: &RoundMetrics) {
+        let width = self.rounds.to_string().len();
+        let epsilon = match metrics.epsilon {
+            Some(epsilon) => format!("ε {epsilon:.4} at δ {:e}", metrics.delta),
+            None => "ε infinite: NOT PRIVATE".to_owned(),
+        };
+        let line = format!(
+            "round {:>width$}/{}  loss {:.4}  accuracy {:.4}  {epsilon}",
+            metrics.round, self.rounds, metrics.loss, metrics.accuracy
+        );
+        if let Some(bar) = &self.bar {
+            bar.line(&line);
+            bar.advance();
+        }
+    }
+
+    fn end(&mut self, exhausted: Option<&BudgetExhausted>) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish();
+        }
+        if let Some(exhausted) = exhausted {
+            output::remark(&format!("stopped: {exhausted}"));
+        }
+    }
+}
+
+/// The summary for a person: what came out, and what is promised with everything without which an ε says nothing.
+fn describe(summary: &Summary, directory: &Path) -> String {
+    let privacy = &summary.privacy;
+    let mut lines = Vec::new();
+    let status = match summary.status {
+        Status::Finished => "finished",
+        Status::BudgetExhausted => "stopped, since the budget is exhausted",
+        Status::Interrupted => "interrupted; go on with --resume",
+    };
+    lines.push(format!(
+        "\n{}: {status} after {} of {} rounds",
+        summary.name, summary.rounds_completed, summary.rounds
+    ));
+    if let (Some(last), Some(best)) = (summary.last, summary.best) {
+        lines.push(format!(
+            "  accuracy       {:.4} (loss {:.4}); best {:.4} in round {}",
+            last.accuracy, last.loss, best.accuracy, best.round
+        ));
+    }
+    lines.push(match privacy.epsilon {
+        Some(epsilon) => {
+            let lower = privacy.epsilon_lower.map_or(String::new(), |lower| format!(", and no ε below {lower:.4} holds"));
+            format!("  privacy        ε = {epsilon:.4} at δ = {:e} ({}{lower})", privacy.delta, privacy.accountant)
+        }
+        None => "  privacy        NOT PRIVATE: NO NOISE WAS ADDED, ε IS INFINITE".to_owned(),
+    });
+    lines.push(format!("  unit           {}: all data of one client", privacy.unit));
+    lines.push(format!("  relation       {}", privacy.neighbors));
+    lines.push(format!("  trust          {}: the server adds the noise and is trusted", privacy.trust));
+    lines.push(format!(
+        "  simulated      {}: noise is reproducible from the seed; this ε describes the mechanism, not this model file",
+        if privacy.simulated { "yes" } else { "no" }
+    ));
+    lines.push("  not covered".to_owned());
+    lines.extend(privacy.not_covered.iter().skip(usize::from(privacy.simulated)).map(|item| format!("    - {item}")));
+    let multiplier = privacy.noise_multiplier.map_or("none".to_owned(), |multiplier| format!("{multiplier:.4}"));
+    lines.push(format!(
+        "  mechanism      clip norm {}, noise multiplier {multiplier} ({}), {} sampling at rate {:.4}",
+        privacy.clip_norm, privacy.noise, privacy.sampling, privacy.sampling_rate
+    ));
+    lines.push(format!(
+        "  time           {:.1} s; {:.0} clients and {:.0} examples a second in rounds",
+        summary.timing.total_seconds, summary.timing.clients_per_second, summary.timing.examples_per_second
+    ));
+    lines.push(format!("  model          {} (sha256 {}…)", directory.join("model.safetensors").display(), &summary.model_sha256[..16]));
+    lines.push(format!("  report         {}", directory.join("report.html").display()));
+    lines.push(format!("  ledger signer  {}", summary.ledger.fingerprint));
+    lines.join("\n")
+}

@@ -1,0 +1,623 @@
+//! The experiment file: settings as text, merged from their layers and checked once.
+
+mod layers;
+mod section;
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+use umbel_accounting::{AccountantKind, ClipNorm, Delta, Epsilon, NoiseMultiplier, ParamError};
+
+use self::layers::{DATA_PARTITION, MODEL, OPTIMIZER, STRATEGY};
+use self::section::Section;
+pub use self::section::SettingError;
+
+/// A checked experiment: everything that a run depends on, besides the data files' content.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// Name of the run: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Seed of the simulation; drawn by the system where the file has none.
+    pub seed: Option<u64>,
+    /// What is trained on.
+    pub data: DataSettings,
+    /// What is trained.
+    pub model: ModelSettings,
+    /// What a client does with its own data.
+    pub training: TrainingSettings,
+    /// Rounds and cohorts.
+    pub federation: FederationSettings,
+    /// What is promised.
+    pub privacy: PrivacySettings,
+}
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSettings {
+    /// Training examples, split over the clients.
+    pub train: IdxFiles,
+    /// The public test set.
+    pub test: IdxFiles,
+    /// Side of the squares of pixels that are averaged into one, 1 for none. A public constant.
+    pub pool: usize,
+    /// Subtracted from every pixel, on the scale 0 to 1. A public constant, never computed from the clients' data.
+    pub mean: f64,
+    /// Every pixel is divided by it after `mean` is subtracted. A public constant, above 0.
+    pub std_dev: f64,
+    /// Who holds what.
+    pub partition: PartitionSettings,
+}
+
+/// A set of examples in IDX files, gzipped or plain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdxFiles {
+    /// The images.
+    pub examples: PathBuf,
+    /// Their labels.
+    pub labels: PathBuf,
+    /// A table with a row for each example; the column `client_column` names its client.
+    pub clients: Option<PathBuf>,
+    /// Name of the column in `clients`.
+    pub client_column: String,
+}
+
+/// `[data.partition]`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum PartitionSettings {
+    /// One client for each key of the data; of each the first `max_examples` at most.
+    ByKey {
+        /// Most examples a client keeps.
+        max_examples: Option<usize>,
+    },
+    /// Label proportions of each class drawn from a Dirichlet distribution (Hsu et al. 2019).
+    Dirichlet {
+        /// Concentration, above 0: small means each client has few labels.
+        alpha: f64,
+        /// Number of clients.
+        clients: usize,
+    },
+    /// Examples dealt out at random in equal numbers.
+    Iid {
+        /// Number of clients.
+        clients: usize,
+    },
+}
+
+/// `[model]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ModelSettings {
+    /// Layers of rectified linear units.
+    Mlp {
+        /// Width of each hidden layer.
+        hidden: Vec<usize>,
+    },
+    /// Multinomial logistic regression.
+    Softmax,
+}
+
+/// `[training]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSettings {
+    /// Passes over the client's examples in one round.
+    pub epochs: usize,
+    /// Examples in one step.
+    pub batch_size: usize,
+    /// Step size of stochastic gradient descent.
+    pub learning_rate: f64,
+}
+
+/// `[federation]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FederationSettings {
+    /// How many rounds.
+    pub rounds: u64,
+    /// Expected cohort size, public; the divisor.
+    pub cohort: f64,
+    /// What the server does with releases.
+    pub strategy: StrategySettings,
+}
+
+/// `[federation.strategy]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum StrategySettings {
+    /// Adaptive moments.
+    FedAdam {
+        /// Server step size.
+        learning_rate: f64,
+        /// Decay of the first moment.
+        beta_1: f64,
+        /// Decay of the second moment.
+        beta_2: f64,
+        /// Degree of adaptivity.
+        tau: f64,
+    },
+    /// The plain mean.
+    FedAvg,
+}
+
+/// `[privacy]`. In this version the unit is always `client`, the trust model `central`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrivacySettings {
+    /// Bound on the norm of a client's whole update.
+    pub clip_norm: ClipNorm,
+    /// How much noise.
+    pub noise_level: NoiseLevel,
+    /// The δ of every ε.
+    pub delta: Delta,
+    /// Which sampler draws the noise.
+    pub noise: NoiseSampler,
+    /// Whose ε is reported.
+    pub accountant: AccountantKind,
+}
+
+/// How much noise is added.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(clippy::exhaustive_enums, reason = "whoever makes noise must handle every way to ask for it")]
+pub enum NoiseLevel {
+    /// None at all: `privacy.dangerous_no_noise = true`.
+    DangerousNone,
+    /// As little as keeps the whole run within this ε.
+    Epsilon(Epsilon),
+    /// This much; the run stops before it would spend more than `max_epsilon`.
+    NoiseMultiplier {
+        /// σ / C.
+        noise_multiplier: NoiseMultiplier,
+        /// The limit, if there is one.
+        max_epsilon: Option<Epsilon>,
+    },
+}
+
+/// Which sampler draws the noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "whoever makes noise must handle every sampler")]
+pub enum NoiseSampler {
+    /// Ordinary floating-point normal numbers: fast, for simulation only.
+    Continuous,
+    /// The rounded Gaussian on integers.
+    Rounded,
+}
+
+impl NoiseSampler {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Continuous => "continuous",
+            Self::Rounded => "rounded",
+        }
+    }
+}
+
+/// Settings of a higher layer than the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Environment variables, as name and value; those that name no setting are passed over.
+    pub environment: Vec<(String, String)>,
+    /// `section.key=value` as given on the command line.
+    pub settings: Vec<String>,
+    /// `--seed`.
+    pub seed: Option<u64>,
+}
+
+impl Experiment {
+    /// Reads an experiment: `text` is the file's content, `directory` the folder that relative paths count from.
+    pub fn parse(text: &str, directory: &Path, overrides: &Overrides) -> Result<Self, SettingError> {
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
+        for (path, value) in layers::environment(overrides.environment.iter().cloned()) {
+            layers::override_setting(&mut table, &path, layers::parse_value(&value))?;
+        }
+        for setting in &overrides.settings {
+            let Some((path, value)) = setting.split_once('=') else {
+                return Err(SettingError::Value {
+                    key: "--set".to_owned(),
+                    expected: "section.key=value".to_owned(),
+                    got: format!("`{setting}`"),
+                });
+            };
+            layers::override_setting(&mut table, path.trim(), layers::parse_value(value.trim()))?;
+        }
+        let known = ["data", "federation", "model", "name", "privacy", "secure_aggregation", "seed", "training"];
+        let mut root = Section::new("", table, &known)?;
+        let name = name(&mut root)?;
+        let seed = root.count("seed", 0)?;
+        let data = data(&mut root, directory)?;
+        let model = model(&mut root)?;
+        let training = training(&mut root)?;
+        let federation = federation(&mut root)?;
+        let privacy = privacy(&mut root)?;
+        secure_aggregation(&mut root)?;
+        Ok(Self { name, seed: overrides.seed.or(seed), data, model, training, federation, privacy })
+    }
+
+    /// The experiment as resolved: every setting written out, with absolute paths. Reads back to itself.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut line = |key: &str, value: Value| text.push_str(&format!("{key} = {value}\n"));
+        line("name", self.name.as_str().into());
+        if let Some(seed) = self.seed {
+            line("seed", whole(seed));
+        }
+        let mut section = |heading: &str, pairs: Vec<(&str, Value)>| {
+            text.push_str(&format!("\n[{heading}]\n"));
+            for (key, value) in pairs {
+                text.push_str(&format!("{key} = {value}\n"));
+            }
+        };
+        let data = &self.data;
+        section(
+            "data",
+            vec![
+                ("format", "idx".into()),
+                ("train", data.train.to_value()),
+                ("test", data.test.to_value()),
+                ("pool", whole(data.pool as u64)),
+                ("mean", data.mean.into()),
+                ("std_dev", data.std_dev.into()),
+            ],
+        );
+        section("data.partition", data.partition.to_pairs());
+        section("model", self.model.to_pairs());
+        let sgd = [("kind".to_owned(), "sgd".into()), ("learning_rate".to_owned(), self.training.learning_rate.into())];
+        section(
+            "training",
+            vec![
+                ("epochs", whole(self.training.epochs as u64)),
+                ("batch_size", whole(self.training.batch_size as u64)),
+                ("optimizer", Value::Table(sgd.into_iter().collect())),
+            ],
+        );
+        section(
+            "federation",
+            vec![
+                ("rounds", whole(self.federation.rounds)),
+                ("cohort", self.federation.cohort.into()),
+                ("strategy", self.federation.strategy.to_value()),
+            ],
+        );
+        section("privacy", self.privacy.to_pairs());
+        section("secure_aggregation", vec![("enabled", false.into())]);
+        text
+    }
+}
+
+/// A whole number as TOML. Counts come from TOML's own 63 bits, or from a seed that was drawn within them.
+fn whole(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+impl IdxFiles {
+    fn to_value(&self) -> Value {
+        let path = |path: &Path| Value::String(path.to_string_lossy().into_owned());
+        let mut table = Table::new();
+        table.insert("examples".to_owned(), path(&self.examples));
+        table.insert("labels".to_owned(), path(&self.labels));
+        if let Some(clients) = &self.clients {
+            table.insert("clients".to_owned(), path(clients));
+            table.insert("client_column".to_owned(), self.client_column.as_str().into());
+        }
+        Value::Table(table)
+    }
+}
+
+impl PartitionSettings {
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ByKey { .. } => "by-key",
+            Self::Dirichlet { .. } => "dirichlet",
+            Self::Iid { .. } => "iid",
+        }
+    }
+
+    fn to_pairs(&self) -> Vec<(&'static str, Value)> {
+        let mut pairs = vec![("kind", self.kind().into())];
+        match self {
+            Self::ByKey { max_examples } => {
+                pairs.extend(max_examples.map(|most| ("max_examples", whole(most as u64))));
+            }
+            Self::Dirichlet { alpha, clients } => {
+                pairs.extend([("alpha", (*alpha).into()), ("clients", whole(*clients as u64))]);
+            }
+            Self::Iid { clients } => pairs.push(("clients", whole(*clients as u64))),
+        }
+        pairs
+    }
+}
+
+impl ModelSettings {
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Mlp { .. } => "mlp",
+            Self::Softmax => "softmax",
+        }
+    }
+
+    fn to_pairs(&self) -> Vec<(&'static str, Value)> {
+        let mut pairs = vec![("kind", self.kind().into())];
+        if let Self::Mlp { hidden } = self {
+            pairs.push(("hidden", Value::Array(hidden.iter().map(|width| whole(*width as u64)).collect())));
+        }
+        pairs
+    }
+}
+
+impl StrategySettings {
+    fn to_value(self) -> Value {
+        let pairs: Vec<(&str, Value)> = match self {
+            Self::FedAdam { learning_rate, beta_1, beta_2, tau } => vec![
+                ("kind", "fedadam".into()),
+                ("learning_rate", learning_rate.into()),
+                ("beta_1", beta_1.into()),
+                ("beta_2", beta_2.into()),
+                ("tau", tau.into()),
+            ],
+            Self::FedAvg => vec![("kind", "fedavg".into())],
+        };
+        Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+}
+
+impl PrivacySettings {
+    fn to_pairs(&self) -> Vec<(&'static str, Value)> {
+        let mut pairs: Vec<(&str, Value)> = vec![
+            ("unit", "client".into()),
+            ("trust", "central".into()),
+            ("clip_norm", self.clip_norm.value().into()),
+        ];
+        match self.noise_level {
+            NoiseLevel::DangerousNone => pairs.push(("dangerous_no_noise", true.into())),
+            NoiseLevel::Epsilon(epsilon) => pairs.push(("epsilon", epsilon.value().into())),
+            NoiseLevel::NoiseMultiplier { noise_multiplier, max_epsilon } => {
+                pairs.push(("noise_multiplier", noise_multiplier.value().into()));
+                pairs.extend(max_epsilon.map(|limit| ("max_epsilon", limit.value().into())));
+            }
+        }
+        pairs.extend([
+            ("delta", self.delta.value().into()),
+            ("noise", self.noise.as_str().into()),
+            ("accountant", self.accountant.as_str().into()),
+        ]);
+        pairs
+    }
+}
+
+fn name(root: &mut Section) -> Result<String, SettingError> {
+    let expected = "a name of letters, digits, `-`, `_` and `.`, at most 100 long";
+    let name = root.text("name", expected)?;
+    let name = root.require("name", expected, name)?;
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(allowed) {
+        return root.refuse("name", expected, format!("\"{name}\""));
+    }
+    Ok(name)
+}
+
+fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingError> {
+    let known = ["format", "mean", "partition", "pool", "std_dev", "test", "train"];
+    let section = root.section("data", &known)?;
+    let mut section = root.require("data", "a table", section)?;
+    let format = section.text("format", "\"idx\"")?;
+    let format = section.require("format", "\"idx\"", format)?;
+    if format != "idx" {
+        return section.refuse("format", "\"idx\", the one format of this version", format!("\"{format}\""));
+    }
+    let train = idx_files(&mut section, "train", directory)?;
+    let test = idx_files(&mut section, "test", directory)?;
+    let kinds = section.kind_section("partition", DATA_PARTITION)?;
+    let (kind, mut partition) = section.require("partition", "a table with a `kind`", kinds)?;
+    let clients = |partition: &mut Section| {
+        let clients = partition.count("clients", 1)?;
+        to_size(partition.require("clients", "the number of clients", clients)?)
+    };
+    let partition = match kind {
+        "by-key" => {
+            if train.clients.is_none() {
+                return Err(SettingError::Missing {
+                    key: "data.train.clients".to_owned(),
+                    expected: "a table that names the client of each example, which partition \"by-key\" needs".to_owned(),
+                });
+            }
+            let max_examples = partition.count("max_examples", 1)?.map(to_size).transpose()?;
+            PartitionSettings::ByKey { max_examples }
+        }
+        "dirichlet" => {
+            let expected = "a finite number above 0";
+            let alpha = partition.number("alpha", expected, |alpha| alpha > 0.0 && alpha.is_finite())?;
+            let alpha = partition.require("alpha", expected, alpha)?;
+            PartitionSettings::Dirichlet { alpha, clients: clients(&mut partition)? }
+        }
+        _ => PartitionSettings::Iid { clients: clients(&mut partition)? },
+    };
+    let pool = to_size(section.count("pool", 1)?.unwrap_or(1))?;
+    let mean = section.number("mean", "a finite number", f64::is_finite)?.unwrap_or(0.0);
+    let positive = |value: f64| value > 0.0 && value.is_finite();
+    let std_dev = section.number("std_dev", "a finite number above 0", positive)?.unwrap_or(1.0);
+    Ok(DataSettings { train, test, pool, mean, std_dev, partition })
+}
+
+fn idx_files(data: &mut Section, key: &str, directory: &Path) -> Result<IdxFiles, SettingError> {
+    let expected = "a table with `examples` and `labels`";
+    let known: &[&str] = match key {
+        "train" => &["client_column", "clients", "examples", "labels"],
+        _ => &["examples", "labels"],
+    };
+    let section = data.section(key, known)?;
+    let mut section = data.require(key, expected, section)?;
+    let mut path = |key: &str, what: &str| -> Result<Option<PathBuf>, SettingError> {
+        let Some(text) = section.text(key, what)? else { return Ok(None) };
+        if text.is_empty() {
+            return section.refuse(key, what, "\"\"");
+        }
+        let joined = directory.join(&text);
+        Ok(Some(std::path::absolute(&joined).unwrap_or(joined)))
+    };
+    let examples = path("examples", "the path of an IDX file of images")?;
+    let labels = path("labels", "the path of an IDX file of labels")?;
+    let clients = path("clients", "the path of a table with a row for each example")?;
+    let client_column = section.text("client_column", "the name of a column")?;
+    Ok(IdxFiles {
+        examples: section.require("examples", "the path of an IDX file of images", examples)?,
+        labels: section.require("labels", "the path of an IDX file of labels", labels)?,
+        clients,
+        client_column: client_column.unwrap_or_else(|| "writer".to_owned()),
+    })
+}
+
+fn model(root: &mut Section) -> Result<ModelSettings, SettingError> {
+    let section = root.kind_section("model", MODEL)?;
+    let (kind, mut section) = root.require("model", "a table with a `kind`", section)?;
+    Ok(match kind {
+        "mlp" => {
+            let hidden = section.counts("hidden")?;
+            ModelSettings::Mlp { hidden: section.require("hidden", "the width of each hidden layer", hidden)? }
+        }
+        _ => ModelSettings::Softmax,
+    })
+}
+
+fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
+    let section = root.section("training", &["batch_size", "epochs", "optimizer"])?;
+    let mut section = root.require("training", "a table", section)?;
+    let epochs = to_size(section.count("epochs", 1)?.unwrap_or(1))?;
+    let batch_size = section.count("batch_size", 1)?;
+    let batch_size = to_size(section.require("batch_size", "a whole number of at least 1", batch_size)?)?;
+    let optimizer = section.kind_section("optimizer", OPTIMIZER)?;
+    let (_, mut optimizer) = section.require("optimizer", "a table with a `kind`", optimizer)?;
+    let expected = "a finite number above 0";
+    let rate = optimizer.number("learning_rate", expected, |rate| rate > 0.0 && rate.is_finite())?;
+    let learning_rate = optimizer.require("learning_rate", expected, rate)?;
+    Ok(TrainingSettings { epochs, batch_size, learning_rate })
+}
+
+fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
+    let section = root.section("federation", &["cohort", "rounds", "strategy"])?;
+    let mut section = root.require("federation", "a table", section)?;
+    let rounds = section.count("rounds", 1)?;
+    let rounds = section.require("rounds", "a whole number of at least 1", rounds)?;
+    let expected = "a finite number above 0, the expected number of clients in a round";
+    let cohort = section.number("cohort", expected, |cohort| cohort > 0.0 && cohort.is_finite())?;
+    let cohort = section.require("cohort", expected, cohort)?;
+    let strategy = match section.kind_section("strategy", STRATEGY)? {
+        Some(("fedadam", mut strategy)) => {
+            let expected = "a finite number above 0";
+            let positive = |value: f64| value > 0.0 && value.is_finite();
+            let decay = |value: f64| (0.0..1.0).contains(&value);
+            let rate = strategy.number("learning_rate", expected, positive)?;
+            let expected_decay = "a number of at least 0 and below 1";
+            StrategySettings::FedAdam {
+                learning_rate: strategy.require("learning_rate", expected, rate)?,
+                beta_1: strategy.number("beta_1", expected_decay, decay)?.unwrap_or(0.9),
+                beta_2: strategy.number("beta_2", expected_decay, decay)?.unwrap_or(0.99),
+                tau: strategy.number("tau", expected, positive)?.unwrap_or(1e-3),
+            }
+        }
+        _ => StrategySettings::FedAvg,
+    };
+    Ok(FederationSettings { rounds, cohort, strategy })
+}
+
+fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingError> {
+    let known = [
+        "accountant", "clip_norm", "dangerous_no_noise", "delta", "epsilon", "max_epsilon", "noise", "noise_multiplier",
+        "trust", "unit",
+    ];
+    let section = root.section("privacy", &known)?;
+    let mut section = root.require("privacy", "a table: what is promised must be said", section)?;
+    for (key, only) in [("unit", "client"), ("trust", "central")] {
+        let expected = format!("\"{only}\", the one {key} of this version");
+        let value = section.text(key, &expected)?;
+        let value = section.require(key, &expected, value)?;
+        if value != only {
+            return section.refuse(key, expected, format!("\"{value}\""));
+        }
+    }
+    let checked = |section: &Section, key: &str, error: ParamError| -> SettingError {
+        SettingError::Value { key: section.name(key), expected: error.expected.to_owned(), got: error.got.to_string() }
+    };
+    let clip_norm = section.number("clip_norm", "a finite number above 0", |_| true)?;
+    let clip_norm = section.require("clip_norm", "a finite number above 0", clip_norm)?;
+    let clip_norm = ClipNorm::new(clip_norm).map_err(|error| checked(&section, "clip_norm", error))?;
+    let delta = section.number("delta", "a number above 0 and below 1", |_| true)?;
+    let delta = section.require("delta", "a number above 0 and below 1 / clients", delta)?;
+    let delta = Delta::new(delta).map_err(|error| checked(&section, "delta", error))?;
+    let noise_level = noise_level(&mut section)?;
+    let expected = "\"rounded\" or \"continuous\"";
+    let noise = match section.text("noise", expected)?.as_deref() {
+        None | Some("rounded") => NoiseSampler::Rounded,
+        Some("continuous") => NoiseSampler::Continuous,
+        Some(other) => return section.refuse("noise", expected, format!("\"{other}\"")),
+    };
+    let expected = "\"pld\" or \"rdp\"";
+    let accountant = match section.text("accountant", expected)?.as_deref() {
+        None | Some("pld") => AccountantKind::Pld,
+        Some("rdp") => AccountantKind::Rdp,
+        Some(other) => return section.refuse("accountant", expected, format!("\"{other}\"")),
+    };
+    Ok(PrivacySettings { clip_norm, noise_level, delta, noise, accountant })
+}
+
+/// Exactly one of ε, a noise multiplier, and the dangerous way to have no noise at all.
+fn noise_level(section: &mut Section) -> Result<NoiseLevel, SettingError> {
+    let dangerous = section.flag("dangerous_no_noise")?.unwrap_or(false);
+    let conflict = |section: &Section, first: &str, second: &str, reason: &str| {
+        let (first, second) = (section.name(first), section.name(second));
+        Err(SettingError::Conflict { first, second, reason: reason.to_owned() })
+    };
+    for other in ["epsilon", "noise_multiplier", "max_epsilon"] {
+        if dangerous && section.has(other) {
+            return conflict(section, "dangerous_no_noise", other, "a run without noise has no epsilon; remove one");
+        }
+    }
+    if section.has("epsilon") && section.has("noise_multiplier") {
+        let reason = "the one follows from the other; remove one, or override it with --set";
+        return conflict(section, "epsilon", "noise_multiplier", reason);
+    }
+    if section.has("epsilon") && section.has("max_epsilon") {
+        let reason = "`epsilon` is the limit already; `max_epsilon` goes with `noise_multiplier`";
+        return conflict(section, "epsilon", "max_epsilon", reason);
+    }
+    let positive = |value: f64| value > 0.0 && value.is_finite();
+    let expected = "a finite number above 0";
+    let epsilon_of = |section: &mut Section, key: &str| -> Result<Option<Epsilon>, SettingError> {
+        Ok(section.number(key, expected, positive)?.and_then(|epsilon| Epsilon::new(epsilon).ok()))
+    };
+    if dangerous {
+        return Ok(NoiseLevel::DangerousNone);
+    }
+    if let Some(epsilon) = epsilon_of(section, "epsilon")? {
+        return Ok(NoiseLevel::Epsilon(epsilon));
+    }
+    let max_epsilon = epsilon_of(section, "max_epsilon")?;
+    let expected = "a finite number above 0 (a run without noise is reached only through \
+                    `privacy.dangerous_no_noise = true`)";
+    let multiplier = section.number("noise_multiplier", expected, positive)?;
+    match multiplier.and_then(|multiplier| NoiseMultiplier::new(multiplier).ok()) {
+        Some(noise_multiplier) => Ok(NoiseLevel::NoiseMultiplier { noise_multiplier, max_epsilon }),
+        None => Err(SettingError::Missing {
+            key: section.name("epsilon"),
+            expected: "a target, or a `privacy.noise_multiplier`".to_owned(),
+        }),
+    }
+}
+
+fn secure_aggregation(root: &mut Section) -> Result<(), SettingError> {
+    let Some(mut section) = root.section("secure_aggregation", &["enabled"])? else { return Ok(()) };
+    let expected = "false: secure aggregation is not part of this version";
+    match section.flag("enabled") {
+        Ok(None | Some(false)) => Ok(()),
+        Ok(Some(true)) => section.refuse("enabled", expected, "true"),
+        Err(SettingError::Value { got, .. }) => section.refuse("enabled", expected, got),
+        Err(other) => Err(other),
+    }
+}
+
+fn to_size(count: u64) -> Result<usize, SettingError> {
+    usize::try_from(count).map_err(|_| SettingError::Value {
+        key: "a count".to_owned(),
+        expected: "a number that this machine can address".to_owned(),
+        got: count.to_string(),
+    })
+}

@@ -1,0 +1,233 @@
+//! What a run says of itself: one object a round, and one at the end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run_dir::peak_rss_bytes;
+
+/// A line of `metrics.jsonl`. Loss and accuracy are computed on the public test set, so they are post-processing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoundMetrics {
+    /// The round, from 1.
+    pub round: u64,
+    /// Mean loss on the test set.
+    pub loss: f64,
+    /// Share of the test set that is classified rightly, 0 to 1.
+    pub accuracy: f64,
+    /// ε of everything up to this round; null without noise.
+    pub epsilon: Option<f64>,
+    /// Certified lower bound of it.
+    pub epsilon_lower: Option<f64>,
+    /// δ.
+    pub delta: f64,
+    /// Diagnostics of the simulation.
+    pub simulator_only: SimulatorOnly,
+}
+
+/// Numbers that only a simulator sees. They are computed on the clients' data without noise and are **not covered by ε**.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SimulatorOnly {
+    /// Always false: these numbers are not covered.
+    pub covered_by_epsilon: bool,
+    /// Clients invited.
+    pub cohort: u64,
+    /// Clients that reported.
+    pub reports: u64,
+    /// Share of updates that were shortened to the clip norm; null if nobody reported.
+    pub clipped_fraction: Option<f64>,
+    /// Updates with a non-finite entry, which were taken for zero.
+    pub non_finite: u64,
+    /// Mean norm of the updates before clipping; null if nobody reported.
+    pub update_norm_mean: Option<f64>,
+    /// Largest norm of an update before clipping.
+    pub update_norm_max: f64,
+    /// Mean training loss over the examples that were visited; null if there were none.
+    pub train_loss: Option<f64>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::exhaustive_enums, reason = "whoever reads a summary must handle every way to end")]
+pub enum Status {
+    /// The next round would have overspent.
+    BudgetExhausted,
+    /// All rounds were run.
+    Finished,
+    /// Stopped on request; may be resumed.
+    Interrupted,
+}
+
+/// `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Name of the experiment.
+    pub name: String,
+    /// Seed of the simulation.
+    pub seed: u64,
+    /// How it ended.
+    pub status: Status,
+    /// Rounds planned.
+    pub rounds: u64,
+    /// Rounds released.
+    pub rounds_completed: u64,
+    /// Declared number of clients.
+    pub clients: u64,
+    /// Expected cohort size.
+    pub cohort: f64,
+    /// After the last round; null before the first.
+    #[serde(rename = "final")]
+    pub last: Option<Evaluation>,
+    /// The round with the best accuracy on the test set.
+    pub best: Option<Evaluation>,
+    /// What is promised.
+    pub privacy: PrivacyFacts,
+    /// How long it took.
+    pub timing: Timing,
+    /// The most memory that was held, in bytes; null where the system does not tell.
+    pub peak_rss_bytes: Option<u64>,
+    /// SHA-256 of `model.safetensors`.
+    pub model_sha256: String,
+    /// What was trained.
+    pub model: ModelFacts,
+    /// How to check it.
+    pub ledger: LedgerFacts,
+    /// What only the simulator saw: not covered by ε.
+    pub simulator_only: PartitionOnly,
+}
+
+/// Quality on the public test set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// After which round.
+    pub round: u64,
+    /// Mean loss.
+    pub loss: f64,
+    /// Share classified rightly, 0 to 1.
+    pub accuracy: f64,
+}
+
+/// The promise, with everything without which an ε says nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrivacyFacts {
+    /// What one neighbour differs by.
+    pub unit: String,
+    /// Who adds the noise.
+    pub trust: String,
+    /// The neighbouring relation.
+    pub neighbors: String,
+    /// True if coins and noise come from a seed.
+    pub simulated: bool,
+    /// Certified upper bound; null means infinite.
+    pub epsilon: Option<f64>,
+    /// Certified lower bound, where there is one.
+    pub epsilon_lower: Option<f64>,
+    /// The most that may be spent, if there is a limit.
+    pub epsilon_budget: Option<f64>,
+    /// δ.
+    pub delta: f64,
+    /// Whose ε it is.
+    pub accountant: String,
+    /// σ / C; null without noise.
+    pub noise_multiplier: Option<f64>,
+    /// C.
+    pub clip_norm: f64,
+    /// How cohorts are drawn.
+    pub sampling: String,
+    /// The probability q.
+    pub sampling_rate: f64,
+    /// Which sampler draws the noise.
+    pub noise: String,
+    /// Standard deviation of the noise on each parameter of each release (the sum divided by `cohort`).
+    pub noise_std_dev: f64,
+    /// What the promise does not cover.
+    pub not_covered: Vec<String>,
+    /// The promise in words.
+    pub statement: String,
+}
+
+/// Wall-clock time. The only part of a run directory, with memory and keys, that differs from one run to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// From start to summary, in seconds; of this process if the run was resumed.
+    pub total_seconds: f64,
+    /// Of them, spent in rounds (training, aggregation, noise).
+    pub train_seconds: f64,
+    /// Rounds a second of `train_seconds`.
+    pub rounds_per_second: f64,
+    /// Clients trained a second of `train_seconds`.
+    pub clients_per_second: f64,
+    /// Examples visited a second of `train_seconds`.
+    pub examples_per_second: f64,
+}
+
+/// What was trained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// Kind of the model.
+    pub kind: String,
+    /// Number of parameters.
+    pub parameters: u64,
+}
+
+/// How the ledger stands, before its closing record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerFacts {
+    /// Number of records.
+    pub records: u64,
+    /// SHA-256 of the last line.
+    pub head: String,
+    /// Ed25519 key of the signer.
+    pub public_key: String,
+    /// The key's short name.
+    pub fingerprint: String,
+}
+
+/// Diagnostics of the whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartitionOnly {
+    /// Always false.
+    pub covered_by_epsilon: bool,
+    /// Who holds what.
+    pub partition: PartitionFacts,
+}
+
+/// Who holds what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionFacts {
+    /// Kind of the partition.
+    pub kind: String,
+    /// Number of clients.
+    pub clients: u64,
+    /// Examples over all clients.
+    pub examples: u64,
+    /// Fewest examples of a client.
+    pub examples_min: u64,
+    /// Median.
+    pub examples_median: u64,
+    /// Most.
+    pub examples_max: u64,
+    /// Clients by number of examples.
+    pub histogram: Vec<HistogramBin>,
+    /// Number of classes.
+    pub classes: u64,
+    /// For the first clients, examples of each class.
+    pub labels: Vec<Vec<u64>>,
+}
+
+/// Clients that hold at least `from` and fewer than `to` examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistogramBin {
+    /// Least number of examples.
+    pub from: u64,
+    /// One more than the largest number of examples.
+    pub to: u64,
+    /// How many clients.
+    pub clients: u64,
+}
+
+impl Summary {
+    /// The most memory that this process has held, in bytes, where the system tells.
+    pub fn peak_rss_bytes() -> Option<u64> {
+        peak_rss_bytes()
+    }
+}

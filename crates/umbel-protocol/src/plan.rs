@@ -1,0 +1,189 @@
+//! What a run will do, checked once before it begins and never changed.
+
+use std::time::Duration;
+
+use umbel_accounting::{AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, SamplingRate};
+use umbel_mechanisms::CentralGaussian;
+
+use crate::{PlanError, StrategySpec};
+
+/// What one neighbour differs by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrivacyUnit {
+    /// All data of one client.
+    Client,
+}
+
+impl PrivacyUnit {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+        }
+    }
+}
+
+/// Who adds the noise, and against whom the ε holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trust {
+    /// The server adds it to the sum: ε holds against everyone but the server.
+    Central,
+}
+
+impl Trust {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Central => "central",
+        }
+    }
+
+    /// The neighbouring relation under which this trust model is accounted.
+    pub fn relation(self) -> NeighboringRelation {
+        match self {
+            Self::Central => NeighboringRelation::AddOrRemoveOne,
+        }
+    }
+}
+
+/// How cohorts are drawn. The value that draws the cohort also says what one round costs, so that sampler and accountant
+/// cannot differ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Sampling {
+    /// Each client joins independently with the same secret probability.
+    Poisson {
+        /// The probability, a public constant of the run.
+        rate: SamplingRate,
+    },
+}
+
+impl Sampling {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Poisson { .. } => "poisson",
+        }
+    }
+
+    /// The cost of applying `mechanism` to a cohort drawn in this way.
+    pub fn event(self, mechanism: DpEvent) -> DpEvent {
+        match (self, mechanism) {
+            (_, DpEvent::NonPrivate) => DpEvent::NonPrivate,
+            (Self::Poisson { rate }, mechanism) => {
+                DpEvent::PoissonSampled { sampling_rate: rate, event: Box::new(mechanism) }
+            }
+        }
+    }
+}
+
+/// Facts that stand in the ledger's header and bind it to what was run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Name of the run.
+    pub name: String,
+    /// Program and version.
+    pub software: String,
+    /// SHA-256 of the experiment as resolved, in hexadecimal.
+    pub experiment_sha256: String,
+    /// SHA-256 over training data and partition, in hexadecimal.
+    pub data_sha256: String,
+}
+
+/// Settings of a run, before they are checked.
+#[derive(Debug, Clone)]
+pub struct PlanSettings {
+    /// Facts for the header.
+    pub description: Description,
+    /// What one neighbour differs by.
+    pub unit: PrivacyUnit,
+    /// Who adds the noise.
+    pub trust: Trust,
+    /// The declared, public number of clients.
+    pub population: u64,
+    /// Expected cohort size, public; must equal the mechanism's divisor.
+    pub cohort: f64,
+    /// How many rounds.
+    pub rounds: u64,
+    /// Clips, sums and noises.
+    pub mechanism: CentralGaussian,
+    /// What the server does with releases.
+    pub strategy: StrategySpec,
+    /// Whose ε is claimed.
+    pub accountant: AccountantKind,
+    /// δ of every claim.
+    pub delta: Delta,
+    /// The most ε that may be spent, if there is a limit.
+    pub epsilon_budget: Option<Epsilon>,
+    /// How long a round stays open for reports.
+    pub round_duration: Duration,
+}
+
+/// A checked plan. The round engine takes nothing else.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    settings: PlanSettings,
+    sampling: Sampling,
+}
+
+impl RunPlan {
+    /// Checks `settings`; errors name the setting, what was expected and what came.
+    pub fn new(settings: PlanSettings) -> Result<Self, PlanError> {
+        let refuse = |key, expected: String, got: String| Err(PlanError::Setting { key, expected, got });
+        if settings.population == 0 {
+            return refuse("clients", "at least 1".to_owned(), "0".to_owned());
+        }
+        #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
+        let population = settings.population as f64;
+        if !(settings.cohort > 0.0 && settings.cohort <= population) {
+            let expected = format!("above 0 and at most the number of clients, {}", settings.population);
+            return refuse("federation.cohort", expected, settings.cohort.to_string());
+        }
+        #[allow(clippy::float_cmp, reason = "the plan and the mechanism must hold the very same number")]
+        if settings.mechanism.divisor() != settings.cohort {
+            let expected = format!("the divisor of the mechanism, {}", settings.mechanism.divisor());
+            return refuse("federation.cohort", expected, settings.cohort.to_string());
+        }
+        if settings.rounds == 0 {
+            return refuse("federation.rounds", "at least 1".to_owned(), "0".to_owned());
+        }
+        if settings.delta.value() >= 1.0 / population {
+            let expected = format!(
+                "below 1 / {} = {:.3e}, one over the number of clients, since a larger delta would allow to publish a client outright",
+                settings.population,
+                1.0 / population
+            );
+            return refuse("privacy.delta", expected, settings.delta.to_string());
+        }
+        let rate = SamplingRate::new(settings.cohort / population).map_err(|error| PlanError::Setting {
+            key: "federation.cohort",
+            expected: error.expected.to_owned(),
+            got: settings.cohort.to_string(),
+        })?;
+        let plan = Self { settings, sampling: Sampling::Poisson { rate } };
+        umbel_accounting::accountant(plan.settings.accountant, plan.relation()).supports(&plan.round_event())?;
+        Ok(plan)
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &PlanSettings {
+        &self.settings
+    }
+
+    /// How cohorts are drawn.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// What each round costs.
+    pub fn round_event(&self) -> DpEvent {
+        self.sampling.event(self.settings.mechanism.event())
+    }
+
+    /// The neighbouring relation of every claim.
+    pub fn relation(&self) -> NeighboringRelation {
+        self.settings.trust.relation()
+    }
+}

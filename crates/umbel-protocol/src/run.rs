@@ -1,0 +1,442 @@
+//! The server's half of all rounds of a run.
+
+mod collecting;
+mod header;
+mod resume;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use umbel_accounting::EpsilonBounds;
+use umbel_accounting::ledger::{Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex};
+use umbel_mechanisms::{CohortSource, NoiseSource};
+
+use self::collecting::Collecting;
+use self::header::header;
+pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
+use self::resume::Replay;
+use crate::budget::ReserveError;
+use crate::{
+    ApiMisuse, Checkpoint, ClientFault, ClientId, ClientMessage, Event, HandleError, Input, Invitation, Outgoing,
+    PlanError, RoundCounts, RoundId, RunPlan, ServerMessage, Spending, StoreToken, Strategy, Timestamp,
+};
+
+/// Everything random that a server needs, each from its own source.
+#[derive(Debug)]
+pub struct Sources {
+    /// Tosses the coins of who takes part.
+    pub cohort: CohortSource,
+    /// Draws the noise.
+    pub noise: NoiseSource,
+    /// Hides the counts in the ledger's commitments: secret.
+    pub commitment: [u8; 32],
+}
+
+/// The server of one run: rounds in order, one budget, one ledger. See the [crate's documentation](crate) for a round's
+/// steps.
+///
+/// After every `handle_…` call the driver empties [`poll_event`](Self::poll_event) and
+/// [`poll_outgoing`](Self::poll_outgoing). With a simulated noise source every record says so.
+pub struct Run {
+    events: VecDeque<Event>,
+    /// Threads that may draw noise; the result does not depend on it.
+    n_threads: usize,
+    next_token: u64,
+    parameters: Arc<[f32]>,
+    phase: Phase,
+    plan: RunPlan,
+    replay: Replay,
+    sources: Sources,
+    spending: Spending,
+    strategy: Box<dyn Strategy>,
+}
+
+/// What the run is doing. A state holds only what is valid in it.
+#[derive(Debug)]
+enum Phase {
+    /// The closing record is stored.
+    Closed,
+    /// A round is open for reports.
+    Collecting(Collecting),
+    /// No further round will open.
+    Ended { rounds: u64, status: CloseStatus },
+    /// Between rounds: `rounds` are released, or charged and lost.
+    Idle { rounds: u64 },
+    /// Waits for a record to be stored, then goes on with `next`.
+    Storing { token: StoreToken, next: Next },
+}
+
+/// What follows once a record is stored.
+#[derive(Debug)]
+enum Next {
+    Closed,
+    Idle { rounds: u64 },
+    /// The reservation of this round is stored: its clients may be invited.
+    Open { round: RoundId, now: Timestamp },
+    /// The release is stored: the new model becomes visible.
+    Publish { round: RoundId, counts: RoundCounts },
+    /// The charge is stored: the sum may be learnt.
+    Release(Collecting),
+    /// A run was resumed with a reservation open, which is given back.
+    Void { round: RoundId },
+    /// The reservation is given back.
+    Voided { round: RoundId },
+}
+
+impl Run {
+    /// A new run from initial `parameters`. The first event asks to store the ledger's header.
+    pub fn new(plan: RunPlan, sources: Sources, parameters: Vec<f32>, n_threads: usize) -> Result<Self, PlanError> {
+        let header = header(&plan, &sources, &parameters);
+        let mut run = Self::idle(plan, sources, parameters, n_threads)?;
+        run.store(Body::Header(Box::new(header)), None, Next::Idle { rounds: 0 });
+        Ok(run)
+    }
+
+    fn idle(plan: RunPlan, sources: Sources, parameters: Vec<f32>, n_threads: usize) -> Result<Self, PlanError> {
+        let settings = plan.settings();
+        let strategy = settings.strategy.build(parameters.len())?;
+        let spending = Spending::new(
+            settings.accountant,
+            plan.relation(),
+            plan.round_event(),
+            settings.delta,
+            settings.epsilon_budget,
+        )?;
+        Ok(Self {
+            events: VecDeque::new(),
+            n_threads,
+            next_token: 0,
+            parameters: parameters.into(),
+            phase: Phase::Idle { rounds: 0 },
+            plan,
+            replay: Replay::default(),
+            sources,
+            spending,
+            strategy,
+        })
+    }
+
+    /// Takes any input: the form in which a run is recorded and replayed.
+    pub fn handle(&mut self, input: Input) -> Result<(), HandleError> {
+        match input {
+            Input::Abandon { reason } => self.handle_abandon(reason)?,
+            Input::Message { from, message } => drop(self.handle_message(from, message)?),
+            Input::Start { now } => self.handle_start(now)?,
+            Input::Stored { token } => self.handle_stored(token)?,
+            Input::Timeout { now } => self.handle_timeout(now)?,
+        }
+        Ok(())
+    }
+
+    /// Opens the next round, or ends the run: when all planned rounds are done, or when the next would overspend.
+    pub fn handle_start(&mut self, now: Timestamp) -> Result<(), HandleError> {
+        let Phase::Idle { rounds } = self.phase else {
+            return Err(self.misuse("handle_start", "a run between two rounds"));
+        };
+        if rounds >= self.plan.settings().rounds {
+            self.end(rounds, CloseStatus::Finished);
+            return Ok(());
+        }
+        let round = RoundId(rounds + 1);
+        if self.replay.is_charged(round) {
+            self.spending.replay().map_err(HandleError::Accounting)?;
+            self.open(round, now);
+            return Ok(());
+        }
+        match self.spending.reserve(round) {
+            Ok(()) => {
+                let reserve = Reserve { round: round.0, event: self.plan.round_event() };
+                self.store(Body::Reserve(reserve), None, Next::Open { round, now });
+                Ok(())
+            }
+            Err(ReserveError::Exhausted(exhausted)) => {
+                self.phase = Phase::Ended { rounds, status: CloseStatus::BudgetExhausted };
+                let status = CloseStatus::BudgetExhausted;
+                self.events.push_back(Event::Ended { status, exhausted: Some(exhausted) });
+                Ok(())
+            }
+            Err(ReserveError::Accounting(error)) => Err(HandleError::Accounting(error)),
+        }
+    }
+
+    /// Adds a client's report to the sum and gives the memory of its update back for reuse. What is refused changes nothing.
+    pub fn handle_message(&mut self, from: ClientId, message: ClientMessage) -> Result<Vec<i32>, ClientFault> {
+        match &mut self.phase {
+            Phase::Collecting(collecting) => collecting.handle_report(from, message),
+            _ => {
+                let ClientMessage::Report { round, .. } = message;
+                Err(ClientFault::OtherRound { client: from, open: None, got: round })
+            }
+        }
+    }
+
+    /// Tells the time. A round whose deadline has come closes, whoever has reported.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), HandleError> {
+        let relation = self.plan.relation();
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Collecting(collecting) if collecting.closes(now, relation) => self.close_round(collecting),
+            other => {
+                self.phase = other;
+                Ok(())
+            }
+        }
+    }
+
+    /// Says that the record with this token is durable. Only this moves a run past a record.
+    pub fn handle_stored(&mut self, token: StoreToken) -> Result<(), HandleError> {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Storing { token: expected, next } if expected == token => self.go_on(next),
+            other => {
+                self.phase = other;
+                Err(self.misuse("handle_stored", "the token of the record that waits to be stored"))
+            }
+        }
+    }
+
+    /// Gives up: an open round is voided, since nothing was learnt, and no further round opens. While a record waits to be
+    /// stored this is refused; store it first.
+    pub fn handle_abandon(&mut self, reason: String) -> Result<(), ApiMisuse> {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Collecting(collecting) => {
+                let round = collecting.round();
+                drop(collecting);
+                if self.replay.is_charged(round) {
+                    // Charged before the run was interrupted: there is nothing to void.
+                    self.end(round.0 - 1, CloseStatus::Interrupted);
+                } else {
+                    self.store(Body::Void(Void { round: round.0, reason }), None, Next::Voided { round });
+                }
+                Ok(())
+            }
+            Phase::Idle { rounds } => {
+                self.end(rounds, CloseStatus::Interrupted);
+                Ok(())
+            }
+            other => {
+                self.phase = other;
+                Err(self.misused("handle_abandon", "an open round, or a run between two rounds"))
+            }
+        }
+    }
+
+    /// Hands out the closing record of a run that has ended, with the hashes of the files that it leaves.
+    pub fn handle_close(&mut self, model_file: Digest, summary_file: Digest) -> Result<(), ApiMisuse> {
+        let Phase::Ended { rounds, status } = self.phase else {
+            return Err(self.misused("handle_close", "a run that has ended"));
+        };
+        let close = Close {
+            status,
+            rounds,
+            claim: self.spending.claim(),
+            model_file_sha256: to_hex(&model_file),
+            summary_file_sha256: to_hex(&summary_file),
+        };
+        self.store(Body::Close(close), None, Next::Closed);
+        Ok(())
+    }
+
+    /// What the driver must do or may tell next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next message to send.
+    pub fn poll_outgoing(&mut self) -> Option<Outgoing> {
+        let Phase::Collecting(collecting) = &mut self.phase else { return None };
+        let to = collecting.next_invitation()?;
+        let invitation = Invitation {
+            round: collecting.round(),
+            clip_norm: self.plan.settings().mechanism.quantizer().clip_norm(),
+            deadline: collecting.deadline(),
+            model: Arc::clone(&self.parameters),
+        };
+        Some(Outgoing { to, message: ServerMessage::Invite(invitation) })
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Collecting(collecting) => Some(collecting.deadline()),
+            _ => None,
+        }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+
+    /// The model as of the last release.
+    pub fn parameters(&self) -> &Arc<[f32]> {
+        &self.parameters
+    }
+
+    /// ε of everything reserved or charged so far.
+    pub fn spent(&self) -> EpsilonBounds {
+        self.spending.spent()
+    }
+
+    /// The same as it stands in the ledger.
+    pub fn claim(&self) -> Claim {
+        self.spending.claim()
+    }
+
+    /// How many rounds are released, or charged and lost.
+    pub fn rounds(&self) -> u64 {
+        match &self.phase {
+            Phase::Ended { rounds, .. } | Phase::Idle { rounds } => *rounds,
+            Phase::Collecting(collecting) => collecting.round().0 - 1,
+            Phase::Storing { next: Next::Publish { round, .. }, .. } => round.0,
+            Phase::Storing { .. } | Phase::Closed => 0,
+        }
+    }
+
+    /// Everything from which the run can go on after its last release. A live server stores it together with the release's
+    /// record.
+    pub fn checkpoint(&self, round: RoundId) -> Checkpoint {
+        Checkpoint { round, parameters: Arc::clone(&self.parameters), strategy: self.strategy.state() }
+    }
+
+    fn go_on(&mut self, next: Next) -> Result<(), HandleError> {
+        match next {
+            Next::Closed => self.phase = Phase::Closed,
+            Next::Idle { rounds } => self.phase = Phase::Idle { rounds },
+            Next::Open { round, now } => self.open(round, now),
+            Next::Publish { round, counts } => self.publish(round, counts),
+            Next::Release(collecting) => self.release(collecting)?,
+            Next::Void { round } => {
+                let reason = "the run was interrupted before the round was charged".to_owned();
+                self.store(Body::Void(Void { round: round.0, reason }), None, Next::Idle { rounds: self.replay.resumed_at });
+            }
+            Next::Voided { round } => {
+                self.spending.void().map_err(HandleError::Accounting)?;
+                self.events.push_back(Event::Voided { round });
+                self.end(round.0 - 1, CloseStatus::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, round: RoundId, now: Timestamp) {
+        let settings = self.plan.settings();
+        self.phase = Phase::Collecting(Collecting::open(
+            round,
+            now.after(settings.round_duration),
+            self.plan.sampling(),
+            settings.population,
+            &self.sources.cohort,
+            self.parameters.len(),
+        ));
+    }
+
+    /// The deadline has come: charge, and only then learn the sum.
+    fn close_round(&mut self, collecting: Collecting) -> Result<(), HandleError> {
+        let round = collecting.round();
+        if self.replay.is_charged(round) {
+            return self.release(collecting);
+        }
+        let settings = self.plan.settings();
+        let opening = opening(&self.sources.commitment, round, collecting.counts());
+        let charge = Charge {
+            round: round.0,
+            event: self.plan.round_event(),
+            noise_std_dev_grid_units: settings.mechanism.noise_std_dev_grid_units(),
+            divisor: settings.mechanism.divisor(),
+            claim: self.spending.claim(),
+            counts_commitment: to_hex(&Sha256::digest(opening.as_bytes())),
+        };
+        self.store(Body::Charge(charge), Some(opening), Next::Release(collecting));
+        Ok(())
+    }
+
+    /// Learns the noised sum, which must be charged. The step of the strategy is post-processing.
+    fn release(&mut self, collecting: Collecting) -> Result<(), HandleError> {
+        let (round, counts) = (collecting.round(), collecting.counts());
+        let mechanism = &self.plan.settings().mechanism;
+        let release = mechanism.release(collecting.into_sum(), &self.sources.noise, round.0, self.n_threads);
+        let mut parameters = self.parameters.to_vec();
+        self.strategy.step(&mut parameters, &release.values);
+        self.parameters = parameters.into();
+        let model_sha256 = parameters_sha256(&self.parameters);
+        match self.replay.release_of(round) {
+            Some(recorded) if recorded != model_sha256 => {
+                Err(ReplayMismatch { round, recorded: to_hex(&recorded), got: to_hex(&model_sha256) }.into())
+            }
+            Some(_) => {
+                self.publish(round, counts);
+                Ok(())
+            }
+            None => {
+                let record = Release { round: round.0, model_sha256: to_hex(&model_sha256) };
+                self.store(Body::Release(record), None, Next::Publish { round, counts });
+                Ok(())
+            }
+        }
+    }
+
+    fn publish(&mut self, round: RoundId, counts: RoundCounts) {
+        self.phase = Phase::Idle { rounds: round.0 };
+        let parameters = Arc::clone(&self.parameters);
+        let spent = self.spending.spent();
+        self.events.push_back(Event::Released { round, parameters, spent, counts });
+    }
+
+    fn end(&mut self, rounds: u64, status: CloseStatus) {
+        self.phase = Phase::Ended { rounds, status };
+        self.events.push_back(Event::Ended { status, exhausted: None });
+    }
+
+    fn store(&mut self, record: Body, opening: Option<String>, next: Next) {
+        let token = StoreToken(self.next_token);
+        self.next_token += 1;
+        self.phase = Phase::Storing { token, next };
+        self.events.push_back(Event::Store { token, record, opening });
+    }
+
+    fn misuse(&self, call: &'static str, expected: &'static str) -> HandleError {
+        self.misused(call, expected).into()
+    }
+
+    fn misused(&self, call: &'static str, expected: &'static str) -> ApiMisuse {
+        let state = match &self.phase {
+            Phase::Closed => "closed",
+            Phase::Collecting(_) => "collecting reports",
+            Phase::Ended { .. } => "ended",
+            Phase::Idle { .. } => "between two rounds",
+            Phase::Storing { .. } => "waiting for a record to be stored",
+        };
+        ApiMisuse { call, expected, state }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("phase", &self.phase).field("spending", &self.spending).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 of a model: its parameters as little-endian `f32`.
+pub fn parameters_sha256(parameters: &[f32]) -> Digest {
+    let mut hash = Sha256::new();
+    let mut bytes = [0; 4096];
+    for block in parameters.chunks(bytes.len() / 4) {
+        for (slot, value) in bytes.chunks_exact_mut(4).zip(block) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+        hash.update(&bytes[..block.len() * 4]);
+    }
+    hash.finalize().into()
+}
+
+/// The text behind a charge's commitment: the counts with a salt that only the holder of the key can make.
+fn opening(key: &[u8; 32], round: RoundId, counts: RoundCounts) -> String {
+    let mut salt = Sha256::new();
+    salt.update(b"umbel counts commitment v1\n");
+    salt.update(key);
+    salt.update(round.0.to_le_bytes());
+    let salt = to_hex(&salt.finalize());
+    let RoundCounts { cohort, reports } = counts;
+    format!(r#"{{"cohort":{cohort},"reports":{reports},"round":{},"salt":"{salt}"}}"#, round.0)
+}

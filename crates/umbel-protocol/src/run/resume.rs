@@ -1,0 +1,188 @@
+//! Going on after an interruption.
+
+use umbel_accounting::ledger::{Body, Digest, Header, Order, Resume, VerifiedLedger, from_hex};
+use umbel_mechanisms::Provenance;
+
+use super::header::header;
+use super::{Next, Run, Sources};
+use crate::{Checkpoint, PlanError, RoundId, RunPlan};
+
+/// Where an interrupted run goes on: what its ledger says, and its last checkpoint.
+#[derive(Debug)]
+pub struct Resumed {
+    charged: u64,
+    checkpoint: Option<Checkpoint>,
+    header: Header,
+    order: Order,
+    /// Hash of the model of each released round.
+    releases: Vec<(u64, Digest)>,
+}
+
+/// Rounds that the ledger already holds, so that they are not charged again.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// The last round that is charged.
+    charged: u64,
+    releases: Vec<(u64, Digest)>,
+    /// The round after which the run goes on.
+    pub(super) resumed_at: u64,
+}
+
+/// A round that was done again gave another model than the ledger holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{round} was done again and gave another model than the ledger holds: expected {recorded}, got {got}; data or program \
+     have changed, so the run cannot go on"
+)]
+pub struct ReplayMismatch {
+    /// The round.
+    pub round: RoundId,
+    /// Hash of the model on the ledger.
+    pub recorded: String,
+    /// Hash of the model that came.
+    pub got: String,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// The checkpoint does not fit the plan or the ledger.
+    #[error("the checkpoint does not fit: expected {expected}, got {got}")]
+    Checkpoint {
+        /// What was expected.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// The run is over.
+    #[error("the run is closed: there is nothing to resume")]
+    Closed,
+    /// The plan is not the one that the ledger's header promises.
+    #[error("the plan is not the one on the ledger: `{field}` was {expected}, got {got}")]
+    OtherPlan {
+        /// Name of the header's field.
+        field: &'static str,
+        /// Its value on the ledger.
+        expected: String,
+        /// Its value now.
+        got: String,
+    },
+    /// The plan itself is refused.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+impl Resumed {
+    /// Reads from a verified ledger where the run stands.
+    pub fn new(ledger: &VerifiedLedger, checkpoint: Option<Checkpoint>) -> Self {
+        let mut charged = 0;
+        let mut releases = Vec::new();
+        for record in ledger.records() {
+            match record {
+                Body::Charge(charge) => charged = charge.round,
+                // Reading checked that these are hashes' texts only in form; a text that is none never matches a model.
+                Body::Release(release) => {
+                    releases.push((release.round, from_hex(&release.model_sha256).unwrap_or_default()));
+                }
+                Body::Close(_) | Body::Header(_) | Body::Reserve(_) | Body::Resume(_) | Body::Void(_) => {}
+            }
+        }
+        Self { charged, checkpoint, header: ledger.header().clone(), order: ledger.order(), releases }
+    }
+}
+
+impl Replay {
+    pub(super) fn is_charged(&self, round: RoundId) -> bool {
+        round.0 <= self.charged
+    }
+
+    pub(super) fn release_of(&self, round: RoundId) -> Option<Digest> {
+        self.releases.iter().find(|(released, _)| *released == round.0).map(|(_, hash)| *hash)
+    }
+}
+
+impl Run {
+    /// Goes on with an interrupted run. `initial` are the parameters that it began with.
+    ///
+    /// A reservation that was not charged is voided. In a simulation, rounds after the checkpoint that are already charged
+    /// are done again without a new charge: the same coins and the same noise give the same release, which is compared with
+    /// the ledger's. In a live run, where coins and noise would be drawn afresh, the checkpoint must be the last release on
+    /// the ledger, and a round that was charged but not released is lost: its charge stays.
+    pub fn resume(
+        plan: RunPlan,
+        sources: Sources,
+        initial: Vec<f32>,
+        resumed: Resumed,
+        n_threads: usize,
+    ) -> Result<Self, ResumeError> {
+        same_plan(&resumed.header, &header(&plan, &sources, &initial))?;
+        let simulated = resumed.header.simulated;
+        debug_assert_eq!(simulated, sources.noise.provenance() == Provenance::Simulated);
+        let released = resumed.releases.last().map_or(0, |(round, _)| *round);
+        let at = resumed.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round.0);
+        if at > released || (!simulated && at < released) {
+            let expected = format!("the model of round {released}, the last release on the ledger");
+            return Err(ResumeError::Checkpoint { expected, got: format!("the model of round {at}") });
+        }
+        let open_round = match resumed.order {
+            Order::Closed => return Err(ResumeError::Closed),
+            Order::Reserved { round } => Some(RoundId(round)),
+            Order::Charged { .. } | Order::Empty | Order::Idle { .. } | Order::Interrupted { .. } => None,
+        };
+        let resumed_at = if simulated { at } else { resumed.charged };
+
+        let mut run = Self::idle(plan, sources, initial, n_threads)?;
+        run.spending.restore(resumed_at).map_err(PlanError::from)?;
+        if let Some(checkpoint) = resumed.checkpoint {
+            run.take_checkpoint(checkpoint)?;
+        }
+        run.replay = Replay {
+            charged: if simulated { resumed.charged } else { 0 },
+            releases: if simulated { resumed.releases } else { Vec::new() },
+            resumed_at,
+        };
+        let next = match open_round {
+            Some(round) => Next::Void { round },
+            None => Next::Idle { rounds: resumed_at },
+        };
+        run.store(Body::Resume(Resume { released }), None, next);
+        Ok(run)
+    }
+
+    fn take_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ResumeError> {
+        if checkpoint.parameters.len() != self.parameters.len() {
+            return Err(ResumeError::Checkpoint {
+                expected: format!("a model of {} parameters", self.parameters.len()),
+                got: format!("one of {}", checkpoint.parameters.len()),
+            });
+        }
+        self.strategy.restore(&checkpoint.strategy).map_err(|error| ResumeError::Checkpoint {
+            expected: error.expected,
+            got: error.got,
+        })?;
+        self.parameters = checkpoint.parameters;
+        Ok(())
+    }
+}
+
+/// Compares what a ledger promises with what would be run now, field by field; the signer's key is not part of the plan.
+fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
+    macro_rules! compare {
+        ($($field:ident),* $(,)?) => {
+            $(if recorded.$field != now.$field {
+                return Err(ResumeError::OtherPlan {
+                    field: stringify!($field),
+                    expected: format!("{:?}", recorded.$field),
+                    got: format!("{:?}", now.$field),
+                });
+            })*
+        };
+    }
+    compare!(
+        version, run, unit, trust, neighbors, simulated, accountant, sampling, sampling_rate, population, cohort, rounds,
+        round_event, clip_norm, grid_unit, noise, dimension, delta, epsilon_budget, experiment_sha256, data_sha256,
+        initial_model_sha256,
+    );
+    Ok(())
+}

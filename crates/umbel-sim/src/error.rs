@@ -1,0 +1,107 @@
+//! Why a simulation did not run, or did not end.
+
+use std::path::PathBuf;
+
+use umbel_accounting::AccountingError;
+use umbel_accounting::ledger::{LedgerFault, OrderError};
+use umbel_experiment::report::ReportError;
+use umbel_experiment::{FileError, SettingError};
+use umbel_mechanisms::MechanismError;
+use umbel_protocol::{ApiMisuse, HandleError, PlanError, ResumeError};
+use umbel_train::{DataError, ModelError, PartitionError, ReadError};
+
+use crate::checkpoint::CheckpointFault;
+
+/// Why a simulation did not run, or did not end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// The cost of the plan could not be computed.
+    #[error("{0}")]
+    Accounting(#[from] AccountingError),
+    /// The checkpoint cannot be read.
+    #[error("{}: {fault}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: CheckpointFault,
+    },
+    /// The data are not what the experiment says.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The engine refused an input: a fault of this program, or of a run that was changed while it lay.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// The ledger of the run to resume does not hold.
+    #[error("{}: {fault}", path.display())]
+    Ledger {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: LedgerFault,
+    },
+    /// A record that the ledger's order does not allow: a fault of this program.
+    #[error(transparent)]
+    LedgerOrder(#[from] OrderError),
+    /// The mechanism could not be built.
+    #[error(transparent)]
+    Mechanism(#[from] MechanismError),
+    /// The engine was driven wrongly: a fault of this program.
+    #[error(transparent)]
+    Misuse(#[from] ApiMisuse),
+    /// The model cannot be built.
+    #[error("`model`: {0}")]
+    Model(#[from] ModelError),
+    /// The run to resume is of another experiment.
+    #[error(
+        "{} is a run of another experiment: it has `{recorded}`, got `{got}`; to resume it leave the experiment and its \
+         settings away",
+        path.display()
+    )]
+    OtherExperiment {
+        /// The run directory.
+        path: PathBuf,
+        /// The first line that differs, as recorded.
+        recorded: String,
+        /// The same line now.
+        got: String,
+    },
+    /// The data cannot be split so.
+    #[error("`data.partition`: {0}")]
+    Partition(#[from] PartitionError),
+    /// The plan is refused.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A data file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The report could not be drawn.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The run cannot be resumed.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// The run directory's experiment file is damaged.
+    #[error("{}: {source}", path.display())]
+    RunExperiment {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SettingError,
+    },
+    /// A setting of local training is refused.
+    #[error("`{key}`: {reason}")]
+    Setting {
+        /// Name of the setting.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The system gave no randomness.
+    #[error("the system gives no random numbers: {0}")]
+    System(String),
+}

@@ -1,0 +1,227 @@
+//! From the text of an experiment to everything that a run needs.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use umbel_accounting::ledger::to_hex;
+use umbel_accounting::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingRate, calibrate};
+use umbel_experiment::{Experiment, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings};
+use umbel_mechanisms::{CentralGaussian, NoiseKind, Purpose, SimulationSeed};
+use umbel_protocol::{Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust};
+use umbel_train::{
+    Activation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd, TrainingRng, Transform,
+    read_client_keys,
+};
+
+use crate::SimulateError;
+
+/// How long a simulated round stays open. The clock is virtual, so the number only orders events.
+const ROUND_DURATION: Duration = Duration::from_secs(60);
+
+/// An experiment with its data read, its clients made, and its plan checked.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The settings.
+    pub experiment: Experiment,
+    /// The seed that everything random is derived from.
+    pub seed: u64,
+    /// The training examples of all clients.
+    pub train: Dataset,
+    /// The public test set.
+    pub test: Dataset,
+    /// Who holds what.
+    pub partition: Partition,
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// What a client does.
+    pub training: LocalTraining,
+    /// What the server does.
+    pub plan: RunPlan,
+    /// Parameters that the run begins with.
+    pub initial: Vec<f32>,
+}
+
+impl Prepared {
+    /// Reads the data, splits it, builds the model and calibrates the noise. `experiment.seed` must be set.
+    pub fn new(experiment: Experiment) -> Result<Self, SimulateError> {
+        let seed = experiment.seed.ok_or(SimulateError::Setting {
+            key: "seed",
+            reason: "expected a seed: a simulation without one draws it before it begins".to_owned(),
+        })?;
+        let seeds = SimulationSeed::new(seed);
+        let rng = |purpose| TrainingRng::from_seed(seeds.derive(purpose, 0, 0));
+
+        let settings = &experiment.data;
+        let transform = transform(&experiment)?;
+        let train = Dataset::load_idx(&settings.train.examples, &settings.train.labels)?.with_transform(transform)?;
+        let test = Dataset::load_idx(&settings.test.examples, &settings.test.labels)?.with_transform(transform)?;
+        train.check_same_task(&test)?;
+        let keys = match &settings.train.clients {
+            Some(path) => Some(read_client_keys(path, Some(&settings.train.client_column))?),
+            None => None,
+        };
+        let spec = match settings.partition {
+            PartitionSettings::ByKey { max_examples } => PartitionSpec::ByKey { max_examples },
+            PartitionSettings::Dirichlet { alpha, clients } => PartitionSpec::Dirichlet { alpha, clients },
+            PartitionSettings::Iid { clients } => PartitionSpec::Iid { clients },
+            ref other => unreachable!("the settings know no partition {other:?}"),
+        };
+        let partition = spec.partition(&train, keys.as_ref(), &mut rng(Purpose::Partition))?;
+        drop(keys);
+
+        let spec = match &experiment.model {
+            ModelSettings::Mlp { hidden } => ModelSpec::Mlp { hidden: hidden.clone(), activation: Activation::Relu },
+            ModelSettings::Softmax => ModelSpec::Softmax,
+            other => unreachable!("the settings know no model {other:?}"),
+        };
+        let model = spec.build(train.shape(), train.n_classes())?;
+        let mut initial = vec![0.0; model.n_parameters()];
+        model.initialize(&mut initial, &mut rng(Purpose::Initialisation));
+
+        let training = training(&experiment)?;
+        let data_sha256 = data_sha256(&settings.train, &train, &partition);
+        let plan = plan(&experiment, partition.n_clients() as u64, data_sha256)?;
+        Ok(Self { seed, train, test, partition, model, training, plan, initial, experiment })
+    }
+
+    /// Settings that are allowed and still deserve a second look.
+    pub fn warnings(&self) -> Vec<String> {
+        let settings = self.plan.settings();
+        #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
+        let tenth = 0.1 / settings.population as f64;
+        let mut warnings = Vec::new();
+        if settings.delta.value() > tenth {
+            warnings.push(format!(
+                "`privacy.delta` = {:e} is above a tenth of 1 / {} clients: it would be met by a run that publishes a client \
+                 outright with a chance of more than one in ten",
+                settings.delta.value(),
+                settings.population
+            ));
+        }
+        warnings
+    }
+
+    /// The noise multiplier of the plan; none without noise.
+    pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
+        self.plan.settings().mechanism.noise_multiplier()
+    }
+}
+
+fn transform(experiment: &Experiment) -> Result<Transform, SimulateError> {
+    let settings = &experiment.data;
+    let [mean, std_dev] = [settings.mean, settings.std_dev].map(to_single);
+    Transform::new(settings.pool, mean, std_dev)
+        .map_err(|error| SimulateError::Setting { key: "data", reason: error.to_string() })
+}
+
+fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
+    let settings = &experiment.training;
+    let refuse = |key| move |error: umbel_train::SettingError| SimulateError::Setting { key, reason: error.to_string() };
+    let sgd = Sgd::new(to_single(settings.learning_rate)).map_err(refuse("training.optimizer.learning_rate"))?;
+    LocalTraining::new(settings.epochs, settings.batch_size, Optimizer::Sgd(sgd)).map_err(refuse("training"))
+}
+
+/// Training is done in single precision.
+#[allow(clippy::cast_possible_truncation, reason = "that is the point; what becomes infinite or zero is refused later")]
+fn to_single(value: f64) -> f32 {
+    value as f32
+}
+
+fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<RunPlan, SimulateError> {
+    let (privacy, federation) = (&experiment.privacy, &experiment.federation);
+    let (trust, cohort) = (Trust::Central, federation.cohort);
+    let kind = match privacy.noise {
+        NoiseSampler::Continuous => NoiseKind::Continuous,
+        NoiseSampler::Rounded => NoiseKind::Rounded,
+    };
+    let (mechanism, epsilon_budget) = match privacy.noise_level {
+        NoiseLevel::DangerousNone => (CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?, None),
+        NoiseLevel::Epsilon(target) => {
+            let noise_multiplier = calibrated(experiment, clients, trust.relation())?;
+            (CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?, Some(target))
+        }
+        NoiseLevel::NoiseMultiplier { noise_multiplier, max_epsilon } => {
+            (CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?, max_epsilon)
+        }
+    };
+    let strategy = match federation.strategy {
+        StrategySettings::FedAdam { learning_rate, beta_1, beta_2, tau } => {
+            StrategySpec::FedAdam { learning_rate, beta_1, beta_2, tau }
+        }
+        StrategySettings::FedAvg => StrategySpec::FedAvg,
+        other => unreachable!("the settings know no strategy {other:?}"),
+    };
+    let description = Description {
+        name: experiment.name.clone(),
+        software: format!("umbel {}", env!("CARGO_PKG_VERSION")),
+        experiment_sha256: to_hex(&Sha256::digest(experiment.to_toml().as_bytes())),
+        data_sha256,
+    };
+    Ok(RunPlan::new(PlanSettings {
+        description,
+        unit: PrivacyUnit::Client,
+        trust,
+        population: clients,
+        cohort,
+        rounds: federation.rounds,
+        mechanism,
+        strategy,
+        accountant: privacy.accountant,
+        delta: privacy.delta,
+        epsilon_budget,
+        round_duration: ROUND_DURATION,
+    })?)
+}
+
+/// The least noise that keeps all rounds within the target.
+fn calibrated(
+    experiment: &Experiment,
+    clients: u64,
+    relation: NeighboringRelation,
+) -> Result<NoiseMultiplier, SimulateError> {
+    let (privacy, federation) = (&experiment.privacy, &experiment.federation);
+    let NoiseLevel::Epsilon(target) = privacy.noise_level else {
+        unreachable!("only a target epsilon is calibrated to")
+    };
+    #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
+    let population = clients as f64;
+    // The plan refuses a cohort beyond the population, with a better message than a sampling rate above 1.
+    if federation.cohort > population {
+        return Err(PlanError::Setting {
+            key: "federation.cohort",
+            expected: format!("above 0 and at most the number of clients, {clients}"),
+            got: federation.cohort.to_string(),
+        }
+        .into());
+    }
+    let rate = SamplingRate::new(federation.cohort / population).map_err(|error| PlanError::Setting {
+        key: "federation.cohort",
+        expected: error.expected.to_owned(),
+        got: federation.cohort.to_string(),
+    })?;
+    let whole_run = |noise_multiplier| DpEvent::Repeated {
+        event: Box::new(DpEvent::PoissonSampled {
+            sampling_rate: rate,
+            event: Box::new(DpEvent::Gaussian { noise_multiplier }),
+        }),
+        count: federation.rounds,
+    };
+    Ok(calibrate::noise_multiplier(target, privacy.delta, privacy.accountant, relation, &whole_run)?)
+}
+
+/// A hash over the training data as they are read and over who holds what, so that a resumed run is known to see the same.
+fn data_sha256(files: &IdxFiles, train: &Dataset, partition: &Partition) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"umbel training data v1\n");
+    hash.update(files.client_column.as_bytes());
+    train.visit_content(&mut |bytes| hash.update(bytes));
+    hash.update((partition.n_clients() as u64).to_le_bytes());
+    for client in 0..partition.n_clients() {
+        let examples = partition.examples(client);
+        hash.update((examples.len() as u64).to_le_bytes());
+        for example in examples {
+            hash.update(example.to_le_bytes());
+        }
+    }
+    to_hex(&hash.finalize())
+}

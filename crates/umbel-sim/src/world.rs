@@ -1,0 +1,267 @@
+//! The clients of one simulated federation, and the engine that they play against.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use umbel_accounting::ledger::{Body, CloseStatus};
+use umbel_accounting::{Epsilon, EpsilonBounds};
+use umbel_experiment::RoundMetrics;
+use umbel_mechanisms::{CohortSource, NoiseSource, Purpose, SimulationSeed};
+use umbel_protocol::{
+    BudgetExhausted, ClientRound, Event, HandleError, Outgoing, Resumed, Run, ServerMessage, Sources,
+    Timestamp,
+};
+use umbel_train::{Evaluation, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks};
+
+use crate::tally::Tally;
+use crate::{Prepared, SimulateError};
+
+/// Where a world's records go. What it returns as an error ends the run.
+pub trait Recorder {
+    /// Makes a ledger record durable, before anything that depends on it happens.
+    fn store(&mut self, record: &Body, opening: Option<&str>) -> Result<(), SimulateError>;
+}
+
+/// What one call of [`World::step`] did.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, clippy::exhaustive_enums, reason = "one value a round, handled at once")]
+pub enum Step {
+    /// No further round will open.
+    Ended {
+        /// How the run ended.
+        status: CloseStatus,
+        /// The refusal, where the budget is what ended it.
+        exhausted: Option<BudgetExhausted>,
+    },
+    /// A round was released and evaluated.
+    Round(RoundMetrics),
+}
+
+/// All clients and the server's engine, with a virtual clock. Memory: for each thread a workspace, an update and its
+/// quantised form; nothing grows with the population, and with the cohort only the list of who is in it.
+#[derive(Debug)]
+pub struct World<'a> {
+    prepared: &'a Prepared,
+    trainer: LocalTrainer<'a>,
+    seeds: SimulationSeed,
+    run: Run,
+    clock: Timestamp,
+    workers: Vec<Worker>,
+    clients_trained: u64,
+    examples_seen: u64,
+}
+
+/// What one thread needs.
+#[derive(Debug)]
+struct Worker {
+    workspace: TrainingWorkspace,
+    update: Vec<f32>,
+    quantized: Vec<i32>,
+}
+
+impl<'a> World<'a> {
+    /// A world before its first round.
+    pub fn new(prepared: &'a Prepared, n_threads: usize) -> Result<Self, SimulateError> {
+        let run = Run::new(prepared.plan.clone(), sources(prepared), prepared.initial.clone(), n_threads)?;
+        Self::with_run(prepared, run, n_threads)
+    }
+
+    /// A world that goes on where a run was interrupted.
+    pub fn resume(prepared: &'a Prepared, resumed: Resumed, n_threads: usize) -> Result<Self, SimulateError> {
+        let initial = prepared.initial.clone();
+        let run = Run::resume(prepared.plan.clone(), sources(prepared), initial, resumed, n_threads)?;
+        Self::with_run(prepared, run, n_threads)
+    }
+
+    fn with_run(prepared: &'a Prepared, run: Run, n_threads: usize) -> Result<Self, SimulateError> {
+        let trainer = LocalTrainer::new(prepared.model.as_ref(), &prepared.train, prepared.training)
+            .map_err(|error| SimulateError::Setting { key: "training", reason: error.to_string() })?;
+        let dimension = prepared.initial.len();
+        let workers = (0..n_threads.max(1))
+            .map(|_| Worker { workspace: TrainingWorkspace::new(), update: vec![0.0; dimension], quantized: Vec::new() })
+            .collect();
+        Ok(Self {
+            prepared,
+            trainer,
+            seeds: SimulationSeed::new(prepared.seed),
+            run,
+            clock: Timestamp::default(),
+            workers,
+            clients_trained: 0,
+            examples_seen: 0,
+        })
+    }
+
+    /// Plays one round, or finds that there is none left. Once `stop` is set the open round is abandoned.
+    pub fn step(&mut self, recorder: &mut dyn Recorder, stop: &AtomicBool) -> Result<Step, SimulateError> {
+        // Whatever waits to be stored from before: a header, or the mark that the run was resumed.
+        let mut tally = Tally::default();
+        if let Some(step) = self.drain(recorder, &tally)? {
+            return Ok(step);
+        }
+        if stop.load(Ordering::Relaxed) {
+            self.run.handle_abandon("stopped on request".to_owned())?;
+        } else {
+            self.run.handle_start(self.clock)?;
+        }
+        if let Some(step) = self.drain(recorder, &tally)? {
+            return Ok(step);
+        }
+        if let Some(deadline) = self.run.poll_timeout() {
+            tally = self.train(stop)?;
+            if stop.load(Ordering::Relaxed) {
+                self.run.handle_abandon("stopped on request".to_owned())?;
+            } else {
+                self.clock = deadline;
+                self.run.handle_timeout(deadline)?;
+            }
+        }
+        match self.drain(recorder, &tally)? {
+            Some(step) => Ok(step),
+            None => unreachable!("an open round is released, or the run ends"),
+        }
+    }
+
+    /// The server's engine.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The server's engine, to close it.
+    pub(crate) fn run_mut(&mut self) -> &mut Run {
+        &mut self.run
+    }
+
+    /// Clients trained so far.
+    pub fn clients_trained(&self) -> u64 {
+        self.clients_trained
+    }
+
+    /// Examples visited so far, once for each epoch.
+    pub fn examples_seen(&self) -> u64 {
+        self.examples_seen
+    }
+
+    /// Stores what the engine still has to say after it was closed.
+    pub(crate) fn drain_records(&mut self, recorder: &mut dyn Recorder) -> Result<(), SimulateError> {
+        self.drain(recorder, &Tally::default()).map(|_| ())
+    }
+
+    /// Does what the engine asks, until it waits for something else than storage.
+    fn drain(&mut self, recorder: &mut dyn Recorder, tally: &Tally) -> Result<Option<Step>, SimulateError> {
+        let mut step = None;
+        while let Some(event) = self.run.poll_event() {
+            match event {
+                Event::Store { token, record, opening } => {
+                    recorder.store(&record, opening.as_deref())?;
+                    self.run.handle_stored(token)?;
+                }
+                Event::Released { round, parameters, spent, counts } => {
+                    let evaluation = self.evaluate(&parameters);
+                    let finite = |epsilon: Epsilon| Some(epsilon.value()).filter(|value| value.is_finite());
+                    let EpsilonBounds { lower, upper } = spent;
+                    step = Some(Step::Round(RoundMetrics {
+                        round: round.0,
+                        loss: evaluation.mean_loss(),
+                        accuracy: evaluation.accuracy(),
+                        epsilon: finite(upper),
+                        epsilon_lower: lower.and_then(finite),
+                        delta: self.prepared.plan.settings().delta.value(),
+                        simulator_only: tally.simulator_only(counts),
+                    }));
+                }
+                Event::Ended { status, exhausted } => step = Some(Step::Ended { status, exhausted }),
+                Event::Voided { .. } => {}
+            }
+        }
+        Ok(step)
+    }
+
+    /// Lets every invited client train and report. Threads take the next invitation from the engine and bring the report
+    /// back to it; in between they share nothing.
+    fn train(&mut self, stop: &AtomicBool) -> Result<Tally, SimulateError> {
+        let (prepared, trainer, seeds) = (self.prepared, self.trainer, &self.seeds);
+        let run = Mutex::new(&mut self.run);
+        let total = Mutex::new(Ok::<_, HandleError>(Tally::default()));
+        thread::scope(|scope| {
+            for worker in &mut self.workers {
+                let (run, total) = (&run, &total);
+                scope.spawn(move || {
+                    let mut tally = Tally::default();
+                    let result = loop {
+                        let next = run.lock().unwrap_or_else(PoisonError::into_inner).poll_outgoing();
+                        let Some(Outgoing { to, message: ServerMessage::Invite(invitation) }) = next else { break Ok(()) };
+                        if stop.load(Ordering::Relaxed) {
+                            break Ok(());
+                        }
+                        let client = ClientRound::new(invitation);
+                        let seed = seeds.derive(Purpose::Shuffling, client.round().0, to.0);
+                        let examples = usize::try_from(to.0).map_or(&[][..], |place| prepared.partition.examples(place));
+                        let report = trainer.train(
+                            client.model(),
+                            examples,
+                            &mut TrainingRng::from_seed(seed),
+                            &mut worker.workspace,
+                            &mut worker.update,
+                        );
+                        let (message, outcome) = client.report(&worker.update, std::mem::take(&mut worker.quantized));
+                        tally.add(report, outcome);
+                        match run.lock().unwrap_or_else(PoisonError::into_inner).handle_message(to, message) {
+                            Ok(buffer) => worker.quantized = buffer,
+                            Err(fault) => break Err(HandleError::ClientFault(fault)),
+                        }
+                    };
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    match (result, total.as_mut()) {
+                        (Ok(()), Ok(sum)) => sum.merge(tally),
+                        (Err(error), _) => *total = Err(error),
+                        (Ok(()), Err(_)) => {}
+                    }
+                });
+            }
+        });
+        let tally = total.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        self.clients_trained += tally.clients();
+        self.examples_seen += tally.examples_seen();
+        Ok(tally)
+    }
+
+    /// Evaluates a model on the public test set, on all threads; parts are added in a fixed order.
+    fn evaluate(&mut self, parameters: &Arc<[f32]>) -> Evaluation {
+        let prepared = self.prepared;
+        let chunks: Vec<_> = evaluation_chunks(prepared.test.n_examples()).collect();
+        let results: Vec<OnceLock<Evaluation>> = chunks.iter().map(|_| OnceLock::new()).collect();
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for worker in &mut self.workers {
+                let (chunks, results, next) = (&chunks, &results, &next);
+                scope.spawn(move || {
+                    loop {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(range) = chunks.get(place).cloned() else { break };
+                        let model = prepared.model.as_ref();
+                        let part = evaluate_chunk(model, parameters, &prepared.test, range, &mut worker.workspace);
+                        // Each place is taken once.
+                        let _ = results[place].set(part);
+                    }
+                });
+            }
+        });
+        let mut total = Evaluation::default();
+        for part in results.into_iter().filter_map(OnceLock::into_inner) {
+            total.add(part);
+        }
+        total
+    }
+}
+
+/// The simulation's random sources: all derived from the seed, each for its own purpose.
+fn sources(prepared: &Prepared) -> Sources {
+    let seed = || SimulationSeed::new(prepared.seed);
+    Sources {
+        cohort: CohortSource::simulated(seed()),
+        noise: NoiseSource::simulated(seed()),
+        commitment: seed().derive(Purpose::Commitment, 0, 0),
+    }
+}
