@@ -332,7 +332,8 @@ impl Dataset {
         }
     }
 
-    /// What the data is called in messages: the file of its examples.
+    /// What the data is called in messages: the file of its examples in backticks, or the name given to
+    /// [`from_values`](Self::from_values).
     pub fn source(&self) -> &str {
         &self.source
     }

@@ -10,6 +10,35 @@
 //! products may round differently.
 //!
 //! To add a reader, a partitioner or a model, add one file beside its siblings.
+//!
+//! ```
+//! use umbel_train::{
+//!     Dataset, LocalTrainer, LocalTraining, ModelSpec, Optimizer, PartitionSpec, Sgd, TrainingRng, TrainingWorkspace,
+//!     evaluate,
+//! };
+//!
+//! let values = vec![0.0, 1.0, 1.0, 0.0, 0.1, 0.9, 0.8, 0.2];
+//! let dataset = Dataset::from_values("four points", &[2], values, vec![0, 1, 0, 1], 2)?;
+//! let mut rng = TrainingRng::from_seed([7; 32]);
+//! let partition = PartitionSpec::Iid { clients: 2 }.partition(&dataset, None, &mut rng)?;
+//!
+//! let model = ModelSpec::Softmax.build(dataset.shape(), dataset.n_classes())?;
+//! let mut global = vec![0.0; model.n_parameters()];
+//! model.initialize(&mut global, &mut rng);
+//!
+//! let training = LocalTraining::new(10, 1, Optimizer::Sgd(Sgd::new(0.5)?))?;
+//! let trainer = LocalTrainer::new(model.as_ref(), &dataset, training)?;
+//! let mut workspace = TrainingWorkspace::new();
+//! let mut update = vec![0.0; model.n_parameters()];
+//! for client in 0..partition.n_clients() {
+//!     trainer.train(&global, partition.examples(client), &mut rng, &mut workspace, &mut update);
+//!     // Clipping, summing and noise are other crates' work; here each client simply goes on from the one before.
+//!     global.iter_mut().zip(&update).for_each(|(parameter, change)| *parameter += change);
+//! }
+//! let evaluation = evaluate(model.as_ref(), &global, &dataset, &mut workspace);
+//! assert_eq!(evaluation.n_correct, 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod dataset;
 mod evaluation;

@@ -82,12 +82,21 @@ pub fn read_idx(path: &Path) -> Result<IdxArray, ReadError> {
     };
     let known_bound = input.max_bytes();
     if let Some(max_bytes) = known_bound.filter(|&bound| bound < header_bytes + n_bytes) {
-        let reason = format!("a file of this length holds at most {max_bytes} bytes");
-        return Err(fail(
-            &input,
-            4,
-            ReadFault::DimensionsTooLarge { dimensions, reason },
-        ));
+        if input.is_packed() {
+            let reason = format!("a file of this length unpacks to at most {max_bytes} bytes");
+            return Err(fail(
+                &input,
+                4,
+                ReadFault::DimensionsTooLarge { dimensions, reason },
+            ));
+        }
+        let got = max_bytes.saturating_sub(header_bytes);
+        let fault = ReadFault::Truncated {
+            part: "values",
+            expected: n_bytes,
+            got,
+        };
+        return Err(fail(&input, header_bytes + got, fault));
     }
 
     // From a pipe the length is unknown, so memory follows what really arrives.
@@ -273,7 +282,7 @@ mod tests {
     fn values_that_are_missing_or_left_over_are_refused_with_their_place() {
         check_refused(
             &idx(&[2, 3], &[1, 2, 3, 4]),
-            "`data`, byte 4: the header declares dimensions [2, 3], but a file of this length holds at most 16 bytes",
+            "`data`, byte 16: the file ends too early: expected 6 bytes of values, got 4",
         );
         check_refused(
             &gzip(&idx(&[2, 3], &[1, 2, 3, 4])),
@@ -306,7 +315,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.contains("a file of this length holds at most"),
+            message.contains("a file of this length unpacks to at most"),
             "{message}"
         );
     }

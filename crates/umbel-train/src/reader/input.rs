@@ -57,6 +57,11 @@ impl Input {
         self.max_bytes
     }
 
+    /// Whether the file is compressed.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.content, Content::Gzip(_))
+    }
+
     /// The place of a byte of the content.
     pub(super) fn place(&self, offset: u64) -> Place {
         match self.content {
