@@ -12,10 +12,11 @@ use umbel_accounting::{
 const RMS: ErrorMetric = ErrorMetric::RootMeanSquare;
 
 fn rows(kind: &str) -> Vec<Value> {
-    let file: Value = serde_json::from_str(include_str!("vectors/matrix_reference.json")).unwrap();
+    let file: Value =
+        serde_json::from_str(include_str!("vectors/matrix_reference.json")).expect("valid JSON");
     let rows: Vec<Value> = file["rows"]
         .as_array()
-        .unwrap()
+        .expect("an array")
         .iter()
         .filter(|row| row["kind"] == kind)
         .cloned()
@@ -29,23 +30,23 @@ fn number(row: &Value, key: &str) -> f64 {
 }
 
 fn whole(row: &Value, key: &str) -> usize {
-    usize::try_from(row[key].as_u64().unwrap_or_else(|| panic!("{key} in {row}"))).unwrap()
+    usize::try_from(row[key].as_u64().unwrap_or_else(|| panic!("{key} in {row}"))).expect("in range")
 }
 
 fn numbers(row: &Value, key: &str) -> Vec<f64> {
     row[key]
         .as_array()
-        .unwrap()
+        .expect("an array")
         .iter()
-        .map(|v| v.as_f64().unwrap())
+        .map(|v| v.as_f64().expect("a number"))
         .collect()
 }
 
 fn participation(row: &Value) -> Participation {
     let most = row["max_part"]
         .as_u64()
-        .map(|most| usize::try_from(most).unwrap());
-    Participation::min_separation(whole(row, "min_sep"), most).unwrap()
+        .map(|most| usize::try_from(most).expect("in range"));
+    Participation::min_separation(whole(row, "min_sep"), most).expect("in range")
 }
 
 #[track_caller]
@@ -100,7 +101,6 @@ fn optimised_banded_toeplitz_is_as_good() {
             3e-12,
         );
         let total = single * found.error.root_mean_square;
-        println!("banded {n} {bands}: {total} against {}", row["rms_total_loss"]);
         check("total", total, number(&row, "rms_total_loss"), 1e-6);
         for (ours, theirs) in found
             .strategy
@@ -136,10 +136,6 @@ fn given_and_optimised_buffers_agree_or_are_better() {
         );
         let ours = optimize_buffered(n, theirs.n_buffers(), &participation, RMS).unwrap();
         let total = ours.total_error(RMS);
-        println!(
-            "buffered {n}: {total} against {}: {:?}",
-            row["rms_total_loss"], ours.strategy
-        );
         assert!(
             total <= number(&row, "rms_total_loss") * (1.0 + 1e-6),
             "{total} against {}",

@@ -308,38 +308,41 @@ mod tests {
             run(&mut state, n, 0).0.iter().map(Vec::len).collect()
         };
         let total: usize = counts.iter().sum();
-        let mut decoder = vec![vec![0.0; total]; n];
         let mut nodes = Vec::new();
         for (round, &count) in counts.iter().enumerate() {
             nodes.extend((0..count).map(|height| round + 1 - (1 << height)..round + 1));
         }
-        for impulse in 0..total {
-            let mut state = CorrelatedNoise::new(&strategy, 1).unwrap();
-            let (mut position, mut prefix) = (0, 0.0);
-            for round in 0..n {
-                let draws: Vec<f64> = (position..position + counts[round])
-                    .map(|i| if i == impulse { 1.0 } else { 0.0 })
-                    .collect();
-                let mut noise = [0.0];
-                state.next_round(&draws, &mut noise).unwrap();
-                position += counts[round];
-                prefix += noise[0];
-                decoder[round][impulse] = prefix;
-            }
-        }
+        // Prefix sums of the noise that each single draw of 1 makes.
+        let responses: Vec<Vec<f64>> = (0..total)
+            .map(|impulse| {
+                let mut state = CorrelatedNoise::new(&strategy, 1).unwrap();
+                let (mut position, mut prefix) = (0, 0.0);
+                let mut rounds = Vec::new();
+                for count in &counts {
+                    let draws: Vec<f64> = (position..position + count)
+                        .map(|i| f64::from(u8::from(i == impulse)))
+                        .collect();
+                    let mut noise = [0.0];
+                    state.next_round(&draws, &mut noise).unwrap();
+                    position += count;
+                    prefix += noise[0];
+                    rounds.push(prefix);
+                }
+                rounds
+            })
+            .collect();
         let mut worst = 0.0_f64;
-        for (round, row) in decoder.iter().enumerate() {
+        for round in 0..n {
             for leaf in 0..n {
-                let sum: f64 = row
+                let covering = responses
                     .iter()
                     .zip(&nodes)
-                    .filter(|(_, node)| node.contains(&leaf))
-                    .map(|(b, _)| b)
-                    .sum();
+                    .filter(|(_, node)| node.contains(&leaf));
+                let sum: f64 = covering.map(|(response, _)| response[round]).sum();
                 let expected = if leaf <= round { 1.0 } else { 0.0 };
                 assert!((sum - expected).abs() < 1e-12, "round {round} leaf {leaf}: {sum}");
             }
-            worst = worst.max(row.iter().map(|b| b * b).sum());
+            worst = worst.max(responses.iter().map(|response| response[round].powi(2)).sum());
         }
         assert!((worst.sqrt() - tree.prefix_error(n).unwrap().max).abs() < 1e-12);
     }
@@ -392,25 +395,24 @@ mod tests {
             prop_assert!(CorrelatedNoise::decode(short).is_err());
             let at = at % bytes.len();
             bytes[at] ^= flip;
-            if let Ok(mut other) = CorrelatedNoise::decode(&bytes) {
-                if other.n_draws() < 1000 {
-                    let draws = vec![0.5; other.n_draws()];
-                    let mut noise = vec![0.0; other.dimension()];
-                    let _ = other.next_round(&draws, &mut noise);
-                }
+            if let Ok(mut other) = CorrelatedNoise::decode(&bytes) && other.n_draws() < 1000 {
+                let draws = vec![0.5; other.n_draws()];
+                let mut noise = vec![0.0; other.dimension()];
+                let _ = other.next_round(&draws, &mut noise);
             }
         }
 
         #[test]
         fn parts_of_a_vector_get_the_noise_of_the_whole(strategy in any_strategy(), rounds in 1_usize..20) {
             let mut whole = CorrelatedNoise::new(&strategy, 5).unwrap();
-            let mut parts = [CorrelatedNoise::new(&strategy, 2).unwrap(), CorrelatedNoise::new(&strategy, 3).unwrap()];
+            let mut parts = [2, 3].map(|dimension| CorrelatedNoise::new(&strategy, dimension).unwrap());
             for round in 0..rounds {
                 let draws = draws(round as u64, whole.n_draws());
                 let mut noise = [0.0; 5];
                 whole.next_round(&draws, &mut noise).unwrap();
                 for (part, range) in parts.iter_mut().zip([0..2, 2..5]) {
-                    let own: Vec<f64> = draws.chunks(5).flat_map(|vector| &vector[range.clone()]).copied().collect();
+                    let own = draws.chunks(5).flat_map(|vector| &vector[range.clone()]);
+                    let own: Vec<f64> = own.copied().collect();
                     let mut part_noise = vec![0.0; range.len()];
                     part.next_round(&own, &mut part_noise).unwrap();
                     prop_assert_eq!(&part_noise, &noise[range]);
