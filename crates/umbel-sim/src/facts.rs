@@ -73,7 +73,7 @@ fn not_covered(noise: Option<NoiseKind>) -> Vec<String> {
 
 /// Who holds what, for the report.
 pub(crate) fn partition(prepared: &Prepared) -> PartitionFacts {
-    let summary = prepared.partition.summary(&prepared.train);
+    let summary = prepared.partition.summary(prepared.train.labels(), prepared.train.n_classes());
     let count = |count: usize| count as u64;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a median of counts is one, halves rounded")]
     let examples_median = summary.median_examples.round() as u64;

@@ -225,7 +225,7 @@ impl Session {
             ("rounds".to_owned(), self.rounds.len().to_string()),
         ]);
         let model = to_safetensors(prepared.model.as_ref(), world.run().parameters(), &metadata);
-        let model_sha256 = Sha256::digest(&model).into();
+        let model_sha256: ledger::Digest = Sha256::digest(&model).into();
         self.directory()?.write(RunFile::Model, &model)?;
         drop(model);
 
