@@ -21,6 +21,16 @@ pub enum NoiseKind {
     Continuous,
 }
 
+impl NoiseKind {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rounded => "rounded",
+            Self::Continuous => "continuous",
+        }
+    }
+}
+
 /// Adds Gaussian noise to the sum of updates and divides by a public number.
 ///
 /// # Privacy
@@ -304,5 +314,202 @@ fn scale(clip_norm: ClipNorm, divisor: f64) -> Result<f64, MechanismError> {
         Ok(scale)
     } else {
         Err(MechanismError::Scale { clip_norm, divisor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SimulationSeed;
+    use crate::statistics::{check_chi_square, check_z};
+
+    fn clip_norm(value: f64) -> ClipNorm {
+        ClipNorm::new(value).unwrap()
+    }
+
+    fn mechanism(norm: f64, noise_multiplier: f64, kind: NoiseKind, divisor: f64) -> CentralGaussian {
+        CentralGaussian::new(
+            clip_norm(norm),
+            NoiseMultiplier::new(noise_multiplier).unwrap(),
+            kind,
+            divisor,
+        )
+        .unwrap()
+    }
+
+    fn noise(seed: u64) -> NoiseSource {
+        NoiseSource::simulated(SimulationSeed::new(seed))
+    }
+
+    fn sum_of(mechanism: &CentralGaussian, updates: &[Vec<f32>]) -> IntegerSum {
+        let mut sum = IntegerSum::new(updates[0].len());
+        for update in updates {
+            sum.add(&mechanism.quantizer().clip_and_quantize(update, Vec::new()).0)
+                .unwrap();
+        }
+        sum
+    }
+
+    fn bytes(release: &Release) -> Vec<u8> {
+        release
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn the_event_is_that_of_the_noise() {
+        let noise_multiplier = NoiseMultiplier::new(1.3).unwrap();
+        let with = mechanism(2.0, 1.3, NoiseKind::Rounded, 10.0);
+        assert_eq!(with.event(), DpEvent::Gaussian { noise_multiplier });
+        assert_eq!(
+            with.noise_std_dev_grid_units().to_bits(),
+            (1.3 * f64::from(GRID_UNITS)).to_bits()
+        );
+        assert!((with.noise_std_dev() - 0.26).abs() < 1e-15);
+        let without = CentralGaussian::dangerous_without_noise(clip_norm(2.0), 10.0).unwrap();
+        assert_eq!(without.event(), DpEvent::NonPrivate);
+        assert!(without.noise_std_dev() <= 0.0 && without.noise_kind().is_none());
+    }
+
+    #[test]
+    fn released_noise_has_the_stated_standard_deviation() {
+        // Vanishing updates, seen from outside: variance by chi-square, mean and fourth moment by z, false-alarm rate 1e-6.
+        let n = 200_000;
+        let updates = vec![vec![1e-12; n], vec![0.0; n]];
+        for (seed, (norm, z, divisor)) in (0..).zip([
+            (1.0, 1.0, 100.0),
+            (0.3, 0.05, 7.5),
+            (1e-6, 40.0, 1.0),
+            (1e6, 1e-6, 1e3),
+        ]) {
+            for kind in [NoiseKind::Rounded, NoiseKind::Continuous] {
+                let mechanism = mechanism(norm, z, kind, divisor);
+                let release = mechanism.release(sum_of(&mechanism, &updates), &noise(seed), 3, 2);
+                let std_dev = z * norm / divisor;
+                assert!((mechanism.noise_std_dev() / std_dev - 1.0).abs() < 1e-12);
+                let scaled: Vec<f64> = release
+                    .values
+                    .iter()
+                    .map(|&value| f64::from(value) / std_dev)
+                    .collect();
+                let (count, what) = (n as f64, format!("C {norm}, z {z}, divisor {divisor}, {kind:?}"));
+                check_chi_square(scaled.iter().map(|x| x * x).sum(), count, &what);
+                check_z(scaled.iter().sum::<f64>() / count.sqrt(), &what);
+                check_z(
+                    scaled.iter().map(|x| x.powi(4) - 3.0).sum::<f64>() / (96.0 * count).sqrt(),
+                    &what,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn coordinates_and_rounds_have_independent_noise() {
+        let n = 100_000;
+        let mechanism = mechanism(1.0, 1.0, NoiseKind::Rounded, 1.0);
+        let first = mechanism.release(IntegerSum::new(n), &noise(1), 0, 1).values;
+        let second = mechanism.release(IntegerSum::new(n), &noise(1), 1, 1).values;
+        let correlation = |left: &[f32], right: &[f32], what: &str| {
+            let products = left.iter().zip(right).map(|(&x, &y)| f64::from(x) * f64::from(y));
+            check_z(products.sum::<f64>() / (left.len() as f64).sqrt(), what);
+        };
+        correlation(&first, &second, "two rounds");
+        correlation(&first[1..], &first[..n - 1], "neighbours");
+        correlation(&first[BLOCK..], &first[..n - BLOCK], "blocks");
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bytes() {
+        for kind in [NoiseKind::Rounded, NoiseKind::Continuous] {
+            let mechanism = mechanism(1.0, 0.8, kind, 4.0);
+            for dimension in [0, 1, BLOCK, BLOCK + 1, 7 * BLOCK - 1, 50_000] {
+                let update: Vec<f32> = (0..dimension).map(|i| (i as f32).sin() * 1e-3).collect();
+                let sum = sum_of(&mechanism, &[update]);
+                let release = |n_threads| bytes(&mechanism.release(sum.clone(), &noise(5), 9, n_threads));
+                let one = release(1);
+                for n_threads in [0, 2, 3, 7, 100] {
+                    assert_eq!(
+                        one,
+                        release(n_threads),
+                        "{kind:?}, {dimension} coordinates, {n_threads} threads"
+                    );
+                }
+                assert_eq!(one.len(), 4 * dimension);
+            }
+        }
+    }
+
+    #[test]
+    fn the_divisor_is_constant_and_empty_rounds_release_noise() {
+        let mechanism = CentralGaussian::dangerous_without_noise(clip_norm(1.0), 8.0).unwrap();
+        for n_updates in 1..5 {
+            let sum = sum_of(&mechanism, &vec![vec![0.5, -0.25]; n_updates]);
+            let release = mechanism.release(sum, &noise(0), 0, 1);
+            let n = n_updates as f32;
+            assert!(
+                (release.values[0] - n / 16.0).abs() < 1e-9 && (release.values[1] + n / 32.0).abs() < 1e-9
+            );
+        }
+        let noisy = self::mechanism(1.0, 1.0, NoiseKind::Rounded, 8.0);
+        let empty = noisy.release(IntegerSum::new(3), &noise(0), 0, 1);
+        assert!(empty.values.iter().all(|&value| value != 0.0));
+    }
+
+    #[test]
+    fn a_system_source_never_gives_the_same_noise_twice() {
+        let mechanism = mechanism(1.0, 1.0, NoiseKind::Rounded, 1.0);
+        let source = NoiseSource::from_system().unwrap();
+        let release = || mechanism.release(IntegerSum::new(4), &source, 0, 1);
+        let (first, second) = (release(), release());
+        assert_eq!(first.provenance, Provenance::System);
+        assert_ne!(first.values, second.values);
+        assert_eq!(
+            mechanism.release(IntegerSum::new(4), &noise(0), 0, 1).provenance,
+            Provenance::Simulated
+        );
+    }
+
+    #[test]
+    fn released_values_are_finite() {
+        for kind in [NoiseKind::Rounded, NoiseKind::Continuous] {
+            let release = mechanism(1e300, 1e6, kind, 1.0).release(IntegerSum::new(100), &noise(0), 0, 1);
+            assert!(release.values.iter().all(|value| value.is_finite()));
+        }
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_kept_are_refused() {
+        let one = NoiseMultiplier::new(1.0).unwrap();
+        for divisor in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = CentralGaussian::new(clip_norm(1.0), one, NoiseKind::Rounded, divisor).unwrap_err();
+            assert!(matches!(error, MechanismError::Divisor { .. }));
+            assert!(CentralGaussian::dangerous_without_noise(clip_norm(1.0), divisor).is_err());
+        }
+        for multiplier in [1e-13, 1e7] {
+            let multiplier = NoiseMultiplier::new(multiplier).unwrap();
+            let error =
+                CentralGaussian::new(clip_norm(1.0), multiplier, NoiseKind::Rounded, 1.0).unwrap_err();
+            assert!(matches!(error, MechanismError::NoiseMultiplier { .. }));
+        }
+        for (norm, divisor) in [(1e-300, 1e100), (1e300, 1e-300)] {
+            let error = CentralGaussian::new(clip_norm(norm), one, NoiseKind::Rounded, divisor).unwrap_err();
+            assert!(matches!(error, MechanismError::Scale { .. }));
+        }
+    }
+
+    #[test]
+    #[should_panic = "different clip norms"]
+    fn a_sum_from_another_grid_is_not_released() {
+        let sum = sum_of(&mechanism(1.0, 1.0, NoiseKind::Rounded, 1.0), &[vec![0.1]]);
+        mechanism(2.0, 1.0, NoiseKind::Rounded, 1.0).release(sum, &noise(0), 0, 1);
+    }
+
+    #[test]
+    fn what_sampling_adds_to_delta_is_far_below_any_delta() {
+        let loss = mechanism(1.0, 1.0, NoiseKind::Rounded, 1.0).delta_loss(1_000_000_000, 1_000_000);
+        assert!(loss > 0.0 && loss < 1e-70);
+        assert!(mechanism(1.0, 1.0, NoiseKind::Continuous, 1.0).delta_loss(1, 1) <= 0.0);
     }
 }

@@ -50,6 +50,12 @@ impl Fixed {
         }
     }
 
+    /// The integer part of a number below 2^64.
+    #[cfg(test)]
+    pub(crate) fn integer_part(&self) -> u64 {
+        self.limbs[self.n_fraction_limbs()]
+    }
+
     pub(crate) fn is_zero(&self) -> bool {
         self.limbs.iter().all(|&limb| limb == 0)
     }

@@ -10,13 +10,16 @@
 //! [`RoundingSource`]). There is no IO here, no clock and no global generator; only the sources' `from_system` ask the
 //! operating system, for a key.
 
+mod adaptive_clip;
 mod central_gaussian;
 mod clip;
 mod correlated;
 mod discrete_gaussian;
+mod discrete_laplace;
 mod fixed_point;
 mod quantize;
 mod rounded_gaussian;
+mod rounding;
 mod sampling;
 mod source;
 #[cfg(test)]
@@ -24,12 +27,15 @@ mod statistics;
 mod strips;
 mod sum;
 
+pub use adaptive_clip::{AdaptiveClip, AdaptiveClipError, AdaptiveClipPlan, ClipCount};
 pub use central_gaussian::{CentralGaussian, MechanismError, NoiseKind, Release};
 pub use clip::{ClipOutcome, LayerClip, LayerClipError, clip_l2, l2_norm};
 pub use correlated::{CorrelatedError, CorrelatedNoise};
 pub use discrete_gaussian::DiscreteGaussian;
+pub use discrete_laplace::{DiscreteLaplace, ScaleOutOfRange};
 pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
 pub use rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
+pub use rounding::{GridRounding, GridRoundingError, RoundingKind, round_stochastically};
 pub use sampling::poisson_cohort;
 pub use source::{
     BlockStreams, CohortSource, NO_CLIENT, NoiseSource, Provenance, Purpose, RandomStream, RoundingSource,

@@ -147,13 +147,16 @@ fn truncate(value: f64) -> i32 {
     value as i32
 }
 
-/// Whether `Σ vᵢ² ≤ 2^60`, exactly, for any values.
+fn is_within_bound(values: &[i32]) -> bool {
+    squared_norm(values) <= u128::from(SQUARED_BOUND)
+}
+
+/// `Σ vᵢ²`, exactly, for any values.
 ///
 /// Squares are at most 2^62. They are summed in two halves of 32 bits, so that 2^32 of them cannot overflow.
-#[allow(clippy::cast_possible_truncation, reason = "a usize fits into 64 bits")]
-fn is_within_bound(values: &[i32]) -> bool {
+pub(crate) fn squared_norm(values: &[i32]) -> u128 {
     const CHUNK: usize = 1 << 20;
-    let mut total = 0_u128;
+    let mut total = 0;
     for chunk in values.chunks(CHUNK) {
         let (mut low, mut high) = (0_u64, 0_u64);
         for &value in chunk {
@@ -164,7 +167,7 @@ fn is_within_bound(values: &[i32]) -> bool {
         }
         total += u128::from(low) + (u128::from(high) << 32);
     }
-    total <= u128::from(SQUARED_BOUND)
+    total
 }
 
 #[cfg(test)]
@@ -197,11 +200,7 @@ mod tests {
         assert_eq!(quantize(1.0, &[0.3]).0, [322_122_560]);
         // Anything between two grid points goes toward zero.
         assert_eq!(
-            quantize(
-                1.0,
-                &[1.99 * 2.0_f32.powi(-30), -1.99 * 2.0_f32.powi(-30)]
-            )
-            .0,
+            quantize(1.0, &[1.99 * 2.0_f32.powi(-30), -1.99 * 2.0_f32.powi(-30)]).0,
             [1, -1]
         );
     }

@@ -4,6 +4,12 @@
 /// Probability with which one check fails although the sampler is right.
 pub(crate) const FALSE_ALARM: f64 = 1e-6;
 
+/// A bound beyond which samples are counted as one: `n_deviations` times a scale, at least 3.
+#[allow(clippy::cast_possible_truncation, reason = "scales in tests are small")]
+pub(crate) fn range(n_deviations: f64, scale: f64) -> i64 {
+    (n_deviations * scale).ceil().max(3.0) as i64
+}
+
 /// The normal distribution function.
 pub(crate) fn normal_cdf(x: f64) -> f64 {
     0.5 * libm::erfc(-x / std::f64::consts::SQRT_2)

@@ -48,7 +48,7 @@ pub(crate) trait Offset {
 /// Whether strips are points or intervals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StripShape {
-    /// u is always 0.
+    /// u is always 0. The point 0 has half its weight, because it has no sign to choose.
     Points,
     /// u lies in [0, 1); w is at most 1/32.
     Intervals,
@@ -333,8 +333,15 @@ impl Strips {
         }
     }
 
-    /// Bounds on exp(−(k·w)²/2).
+    /// Bounds on exp(−(k·w)²/2), or on half of that for the point 0.
     fn height(&self, strip: u64, n_limbs: usize) -> Enclosure {
+        if strip == 0 && self.shape == StripShape::Points {
+            let half = Fixed::one(n_limbs).divide(2);
+            return Enclosure {
+                low: half.clone(),
+                high: half,
+            };
+        }
         exp_minus_half_square(strip, self.numerator, self.denominator, n_limbs)
     }
 
@@ -401,5 +408,244 @@ pub(crate) fn uniform_below(n: u64, stream: &mut impl Rng) -> u64 {
         if low >= n || low >= n.wrapping_neg() % n {
             return high;
         }
+    }
+}
+
+#[cfg(test)]
+impl Strips {
+    /// The same law without its tables: every decision is made with as many digits as it takes.
+    pub(crate) fn without_shortcuts(&self) -> Self {
+        Self {
+            quick: [0; 256],
+            thresholds: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// A proposal from the tail.
+    pub(crate) fn tail_proposal(&self, offset: u64) -> Proposal {
+        let strip = u8::try_from(self.n_body()).unwrap();
+        Proposal {
+            strip,
+            is_negative: false,
+            quick: 0,
+            offset,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{RandomStream, SimulationSeed};
+    use crate::statistics::check_counts;
+
+    /// Widths of both shapes over the whole range, some of them awkward.
+    fn tables() -> Vec<Strips> {
+        let points = [
+            (16, 1),
+            (2, 1),
+            (1, 1),
+            (10, 27),
+            (1, 31),
+            (1_000_003, 31_900_001),
+        ];
+        let intervals = [
+            (1, 32),
+            (1_000, 63_999),
+            (3, 128),
+            ((1 << 50) + 1, (1 << 55) + 32_767),
+        ];
+        let points = points.map(|(n, d)| Strips::new(n, d, StripShape::Points));
+        points
+            .into_iter()
+            .chain(intervals.map(|(n, d)| Strips::new(n, d, StripShape::Intervals)))
+            .collect()
+    }
+
+    fn stream(seed: u64) -> RandomStream {
+        SimulationSeed::new(seed).stream(crate::source::Purpose::Training, 0, 0)
+    }
+
+    fn width(strips: &Strips) -> f64 {
+        strips.numerator as f64 / strips.denominator as f64
+    }
+
+    fn middle(bounds: &Enclosure) -> f64 {
+        bounds.low.leading_64_bits() as f64 / 2.0_f64.powi(64)
+    }
+
+    #[test]
+    fn every_strip_has_its_share_of_the_cells() {
+        for strips in tables() {
+            let mut counts = [0_u64; 256];
+            strips
+                .cells
+                .iter()
+                .for_each(|&cell| counts[usize::from(cell)] += 1);
+            assert_eq!(&counts[..strips.weights.len()], &strips.weights[..]);
+            assert_eq!(strips.weights.iter().sum::<u64>(), N_CELLS as u64);
+        }
+    }
+
+    #[test]
+    fn accepted_mass_is_proportional_to_the_gaussian_in_every_strip() {
+        // Cells times p_k, in the tail times the probability of block and strip, against c·exp(−(k·w)²/2).
+        for strips in tables() {
+            let scale = strips.scale as f64 / SCALE_DENOMINATOR as f64;
+            for strip in 0..strips.n_strips() {
+                let (_, limit) = strips.exact_thresholds(strip, 16);
+                assert!(
+                    limit.high <= Fixed::one(16).add_units(1 << 40),
+                    "strip {strip}: p above 1"
+                );
+                let share =
+                    match strips.weights[..strips.weights.len() - 1].get(usize::try_from(strip).unwrap()) {
+                        Some(&weight) => weight as f64,
+                        None => {
+                            let m = (strip - strips.n_body()) / strips.block;
+                            let tail = *strips.weights.last().unwrap() as f64;
+                            tail / strips.block as f64 / 2.0_f64.powi(i32::try_from(m).unwrap() + 1)
+                        }
+                    };
+                let half = if strip == 0 && strips.shape == StripShape::Points {
+                    0.5
+                } else {
+                    1.0
+                };
+                let expected = scale * half * (-(strip as f64 * width(&strips)).powi(2) / 2.0).exp();
+                if expected > 1e-18 * share {
+                    let mass = share * middle(&limit);
+                    assert!(
+                        (mass / expected - 1.0).abs() < 1e-12 + 1e-18 * share / expected,
+                        "strip {strip}: {mass} {expected}"
+                    );
+                }
+            }
+            assert!((strips.n_strips() - 1) as f64 * width(&strips) >= 15.9);
+        }
+    }
+
+    #[test]
+    fn thresholds_are_those_of_the_method() {
+        for strips in tables() {
+            for (strip, &(accept, limit)) in (0_u64..).zip(&strips.thresholds) {
+                let (exact_accept, exact_limit) = strips.exact_thresholds(strip, 8);
+                // The number lies in [t, t + 2) units.
+                for (threshold, exact) in [(accept, &exact_accept), (limit, &exact_limit)] {
+                    assert!(Fixed::from_digits(&[threshold, 0, 0, 0, 0, 0, 0, 0]) <= exact.low);
+                    assert!(
+                        threshold >= u64::MAX - 1
+                            || exact.high <= Fixed::from_digits(&[threshold + 2, 0, 0, 0, 0, 0, 0, 0])
+                    );
+                }
+                if strips.shape == StripShape::Intervals {
+                    let g = (strip + 1) as f64 * width(&strips).powi(2);
+                    let expected = middle(&exact_limit) * (1.0 - g);
+                    assert!((middle(&exact_accept) - expected).abs() < 1e-14);
+                } else {
+                    assert_eq!(accept, limit);
+                }
+                if strip < strips.n_body() {
+                    let quick = strips.quick[usize::try_from(strip).unwrap()];
+                    assert!(u64::from(quick) << 56 <= accept, "accepts too much quickly");
+                }
+            }
+            assert_eq!(
+                strips.quick[usize::try_from(strips.n_body()).unwrap()],
+                0,
+                "the tail is never quick"
+            );
+        }
+    }
+
+    #[test]
+    fn tables_and_exact_arithmetic_decide_alike() {
+        let mut stream = stream(1);
+        for strips in tables() {
+            let exact = strips.without_shortcuts();
+            for strip in 0..strips.thresholds.len() as u64 {
+                let (accept, limit) = strips.thresholds[usize::try_from(strip).unwrap()];
+                let near = [accept, limit]
+                    .into_iter()
+                    .flat_map(|t| [t.saturating_sub(1), t, t.saturating_add(1), t.saturating_add(2)]);
+                for uniform in near.chain([0, u64::MAX, stream.next_u64(), stream.next_u64()]) {
+                    // Both draw the same further digits.
+                    let (mut left, mut right) = (self::stream(2), self::stream(2));
+                    let verdict = strips.judge(strip, uniform, &mut left);
+                    assert_eq!(
+                        verdict,
+                        exact.judge(strip, uniform, &mut right),
+                        "strip {strip}, V {uniform}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn coins_have_their_probabilities() {
+        // γ and exp(−γ) for one position in a strip; chi-square, false-alarm rate 1e-6 each.
+        struct Tenths(u64);
+        impl Offset for Tenths {
+            fn flip(&mut self, stream: &mut impl Rng) -> bool {
+                uniform_below(10, stream) < self.0
+            }
+        }
+        let mut stream = stream(3);
+        let strips = Strips::new(1, 40, StripShape::Intervals);
+        let n = 200_000;
+        for (strip, tenths) in [(0, 3), (0, 9), (5, 1), (100, 7), (900, 5)] {
+            let (k, u) = (strip as f64, tenths as f64 / 10.0);
+            let g = (k + 1.0) / 1_600.0;
+            let gamma = u * (2.0 * k + u) / 3_200.0;
+            let mut count =
+                |mut coin: Box<dyn FnMut(&mut RandomStream) -> bool + '_>, probability: f64, what: &str| {
+                    let heads = (0..n).filter(|_| coin(&mut stream)).count() as f64;
+                    check_counts(
+                        &[heads, f64::from(n) - heads],
+                        &[probability, 1.0 - probability],
+                        what,
+                    );
+                };
+            count(Box::new(|stream| strips.flip_width(strip, stream)), g, "width");
+            count(
+                Box::new(|stream| strips.flip_position(strip, &mut Tenths(tenths), stream)),
+                gamma / g,
+                "position",
+            );
+            // exp(−γ) = 1 − g + g·(coin after the first has come up)
+            let after = ((-gamma).exp() - 1.0 + g) / g;
+            count(
+                Box::new(|stream| strips.flip_coins(strip, &mut Tenths(tenths), stream)),
+                after,
+                "exponential",
+            );
+        }
+    }
+
+    #[test]
+    fn uniform_and_geometric_numbers_are_what_they_say() {
+        let mut stream = stream(4);
+        for n in [1_u64, 2, 3, 10, 100] {
+            let mut counts = vec![0.0; usize::try_from(n).unwrap()];
+            (0..100_000).for_each(|_| counts[usize::try_from(uniform_below(n, &mut stream)).unwrap()] += 1.0);
+            if n > 1 {
+                check_counts(&counts, &vec![1.0 / n as f64; counts.len()], "uniform");
+            }
+        }
+        // A modulus just above half of all words: a method without refusal would favour some numbers twofold.
+        let n = (1 << 63) + 1;
+        let heads = (0..100_000)
+            .filter(|_| uniform_below(n, &mut stream) < n / 3)
+            .count() as f64;
+        check_counts(&[heads, 1e5 - heads], &[1.0 / 3.0, 2.0 / 3.0], "large uniform");
+        let mut counts = [0.0; 12];
+        (0..100_000).for_each(|_| counts[usize::try_from(geometric(&mut stream).min(11)).unwrap()] += 1.0);
+        let probabilities: Vec<f64> = (1..=11)
+            .map(|n| 2.0_f64.powi(-n))
+            .chain([2.0_f64.powi(-11)])
+            .collect();
+        check_counts(&counts, &probabilities, "geometric");
     }
 }
