@@ -177,14 +177,14 @@ impl CentralGaussian {
         }
     }
 
+    /// The noise multiplier that is charged, z = σ / C; `None` without noise.
+    pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
+        self.noise.as_ref().map(|noise| noise.charged)
+    }
+
     /// Makes updates fit for the sum.
     pub fn quantizer(&self) -> &Quantizer {
         &self.quantizer
-    }
-
-    /// What is charged, σ / C; none without noise.
-    pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
-        self.noise.as_ref().map(|noise| noise.charged)
     }
 
     /// How the noise is drawn; `None` if there is none.
@@ -370,6 +370,10 @@ mod tests {
         assert!((with.noise_std_dev() - 0.26).abs() < 1e-15);
         let without = CentralGaussian::dangerous_without_noise(clip_norm(2.0), 10.0).unwrap();
         assert_eq!(without.event(), DpEvent::NonPrivate);
+        assert_eq!(
+            (with.noise_multiplier(), without.noise_multiplier()),
+            (Some(noise_multiplier), None)
+        );
         assert!(without.noise_std_dev() <= 0.0 && without.noise_kind().is_none());
     }
 
