@@ -41,9 +41,14 @@ pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
     pub(crate) fn new(total: u64, done: u64, what: &str) -> Self {
-        let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let template = format!("{{bar:32}} {{pos}}/{{len}} {what}  {{elapsed}} elapsed, {{eta}} left ({{per_sec}})");
+        let template =
+            format!("{{bar:32}} {{pos}}/{{len}} {what}  {{elapsed}} elapsed, {{eta}} left ({{per_sec}})");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("━╸ "));
         }

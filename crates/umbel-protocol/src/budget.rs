@@ -4,17 +4,18 @@ use std::fmt;
 
 use umbel_accounting::ledger::Claim;
 use umbel_accounting::{
-    Accountant, AccountantKind, AccountingError, Delta, DpEvent, Epsilon, EpsilonBounds, NeighboringRelation, Unsupported,
+    Accountant, AccountantKind, AccountingError, Delta, DpEvent, Epsilon, EpsilonBounds, Unsupported,
 };
 
-use crate::{BudgetExhausted, RoundId};
+use crate::{BudgetExhausted, RoundId, RunPlan};
 
 /// The spending of one run under a plan that was fixed in advance.
 ///
 /// A reservation is composed before its round opens, and taken back only if the round is voided. Since every round of a run
 /// costs the same, the state is a number of rounds; the accountant is asked anew for each number.
-pub struct Spending {
+pub(crate) struct Spending {
     accountant: Box<dyn Accountant>,
+    accounted_delta: Delta,
     delta: Delta,
     event: DpEvent,
     kind: AccountantKind,
@@ -35,18 +36,28 @@ pub(crate) enum ReserveError {
 }
 
 impl Spending {
-    /// Nothing spent yet. `event` is what each round costs.
-    pub fn new(
-        kind: AccountantKind,
-        relation: NeighboringRelation,
-        event: DpEvent,
-        delta: Delta,
-        limit: Option<Epsilon>,
-    ) -> Result<Self, Unsupported> {
-        let accountant = umbel_accounting::accountant(kind, relation);
+    /// Nothing spent yet. The accountant gets `accounted_delta`, claims are made for the plan's.
+    pub(crate) fn new(plan: &RunPlan, accounted_delta: Delta) -> Result<Self, Unsupported> {
+        let settings = plan.settings();
+        let (kind, event) = (settings.accountant, plan.round_event());
+        let accountant = umbel_accounting::accountant(kind, plan.relation());
         accountant.supports(&event)?;
-        let spent = EpsilonBounds { lower: Some(Epsilon::ZERO), upper: Epsilon::ZERO };
-        Ok(Self { accountant, delta, event, kind, limit, rounds: 0, spent, before: None })
+        let spent = EpsilonBounds {
+            lower: Some(Epsilon::ZERO),
+            upper: Epsilon::ZERO,
+        };
+        let (delta, limit) = (settings.delta, settings.epsilon_budget);
+        Ok(Self {
+            accountant,
+            accounted_delta,
+            delta,
+            event,
+            kind,
+            limit,
+            rounds: 0,
+            spent,
+            before: None,
+        })
     }
 
     /// Takes over `rounds` rounds that are already charged.
@@ -54,17 +65,23 @@ impl Spending {
         self.accountant.compose(&self.event, rounds)?;
         self.rounds = rounds;
         if rounds > 0 {
-            self.spent = self.accountant.epsilon(self.delta)?;
+            self.spent = self.accountant.epsilon(self.accounted_delta)?;
         }
         Ok(())
     }
 
     /// Sets the cost of `round` aside, or refuses and changes nothing.
     pub(crate) fn reserve(&mut self, round: RoundId) -> Result<(), ReserveError> {
-        self.accountant.compose(&self.event, 1).map_err(|error| ReserveError::Accounting(error.into()))?;
-        let asked = match self.accountant.epsilon(self.delta) {
+        self.accountant
+            .compose(&self.event, 1)
+            .map_err(|error| ReserveError::Accounting(error.into()))?;
+        let asked = match self.accountant.epsilon(self.accounted_delta) {
             Ok(asked) => asked,
-            Err(error) => return Err(self.rebuild().map_or_else(ReserveError::Accounting, |()| ReserveError::Accounting(error))),
+            Err(error) => {
+                return Err(self
+                    .rebuild()
+                    .map_or_else(ReserveError::Accounting, |()| ReserveError::Accounting(error)));
+            }
         };
         if let Some(limit) = self.limit {
             if asked.upper.value() > limit.value() {
@@ -89,7 +106,7 @@ impl Spending {
         self.accountant.compose(&self.event, 1)?;
         self.rounds += 1;
         self.before = None;
-        self.spent = self.accountant.epsilon(self.delta)?;
+        self.spent = self.accountant.epsilon(self.accounted_delta)?;
         Ok(())
     }
 
@@ -104,12 +121,12 @@ impl Spending {
     }
 
     /// ε of everything reserved or charged so far.
-    pub fn spent(&self) -> EpsilonBounds {
+    pub(crate) fn spent(&self) -> EpsilonBounds {
         self.spent
     }
 
     /// The same as it stands in the ledger.
-    pub fn claim(&self) -> Claim {
+    pub(crate) fn claim(&self) -> Claim {
         Claim::new(self.kind, self.delta, self.spent)
     }
 
@@ -124,6 +141,9 @@ impl Spending {
 
 impl fmt::Debug for Spending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spending").field("rounds", &self.rounds).field("spent", &self.spent).finish_non_exhaustive()
+        f.debug_struct("Spending")
+            .field("rounds", &self.rounds)
+            .field("spent", &self.spent)
+            .finish_non_exhaustive()
     }
 }

@@ -36,6 +36,12 @@ impl ClientRound {
     pub fn report(self, update: &[f32], buffer: Vec<i32>) -> (ClientMessage, ClipOutcome) {
         let quantizer = Quantizer::new(self.invitation.clip_norm);
         let (update, outcome) = quantizer.clip_and_quantize(update, buffer);
-        (ClientMessage::Report { round: self.invitation.round, update }, outcome)
+        (
+            ClientMessage::Report {
+                round: self.invitation.round,
+                update,
+            },
+            outcome,
+        )
     }
 }

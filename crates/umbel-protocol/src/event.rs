@@ -10,7 +10,10 @@ use crate::{BudgetExhausted, ClientId, ClientMessage, RoundId, Timestamp};
 
 /// One input of a [`Run`](crate::Run), so that a run can be recorded as a list and replayed.
 #[derive(Debug)]
-#[allow(clippy::exhaustive_enums, reason = "a recording must have a form for every input")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "a recording must have a form for every input"
+)]
 pub enum Input {
     /// The driver gives the round up.
     Abandon {
@@ -47,7 +50,10 @@ pub struct StoreToken(pub u64);
 
 /// What a [`Run`](crate::Run) wants done, or tells.
 #[derive(Debug)]
-#[allow(clippy::exhaustive_enums, reason = "a driver that overlooked an event would hang or lose a record")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "a driver that overlooked an event would hang or lose a record"
+)]
 pub enum Event {
     /// The run is over: no further round will open. The driver may now close it.
     Ended {

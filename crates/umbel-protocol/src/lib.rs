@@ -30,7 +30,6 @@ mod plan;
 mod run;
 mod strategy;
 
-pub use budget::Spending;
 pub use client_round::ClientRound;
 pub use error::{ApiMisuse, BudgetExhausted, ClientFault, HandleError, PlanError};
 pub use event::{Checkpoint, Event, Input, RoundCounts, StoreToken};

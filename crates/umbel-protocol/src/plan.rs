@@ -72,9 +72,10 @@ impl Sampling {
     pub fn event(self, mechanism: DpEvent) -> DpEvent {
         match (self, mechanism) {
             (_, DpEvent::NonPrivate) => DpEvent::NonPrivate,
-            (Self::Poisson { rate }, mechanism) => {
-                DpEvent::PoissonSampled { sampling_rate: rate, event: Box::new(mechanism) }
-            }
+            (Self::Poisson { rate }, mechanism) => DpEvent::PoissonSampled {
+                sampling_rate: rate,
+                event: Box::new(mechanism),
+            },
         }
     }
 }
@@ -138,10 +139,16 @@ impl RunPlan {
         #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
         let population = settings.population as f64;
         if !(settings.cohort > 0.0 && settings.cohort <= population) {
-            let expected = format!("above 0 and at most the number of clients, {}", settings.population);
+            let expected = format!(
+                "above 0 and at most the number of clients, {}",
+                settings.population
+            );
             return refuse("federation.cohort", expected, settings.cohort.to_string());
         }
-        #[allow(clippy::float_cmp, reason = "the plan and the mechanism must hold the very same number")]
+        #[allow(
+            clippy::float_cmp,
+            reason = "the plan and the mechanism must hold the very same number"
+        )]
         if settings.mechanism.divisor() != settings.cohort {
             let expected = format!("the divisor of the mechanism, {}", settings.mechanism.divisor());
             return refuse("federation.cohort", expected, settings.cohort.to_string());
@@ -162,8 +169,12 @@ impl RunPlan {
             expected: error.expected.to_owned(),
             got: settings.cohort.to_string(),
         })?;
-        let plan = Self { settings, sampling: Sampling::Poisson { rate } };
-        umbel_accounting::accountant(plan.settings.accountant, plan.relation()).supports(&plan.round_event())?;
+        let plan = Self {
+            settings,
+            sampling: Sampling::Poisson { rate },
+        };
+        umbel_accounting::accountant(plan.settings.accountant, plan.relation())
+            .supports(&plan.round_event())?;
         Ok(plan)
     }
 

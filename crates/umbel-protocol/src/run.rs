@@ -9,18 +9,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use umbel_accounting::EpsilonBounds;
-use umbel_accounting::ledger::{Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex};
+use umbel_accounting::ledger::{
+    Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex,
+};
+use umbel_accounting::{Delta, EpsilonBounds};
 use umbel_mechanisms::{CohortSource, NoiseSource};
 
 use self::collecting::Collecting;
 use self::header::header;
-pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
 use self::resume::Replay;
-use crate::budget::ReserveError;
+pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
+use crate::budget::{ReserveError, Spending};
 use crate::{
-    ApiMisuse, Checkpoint, ClientFault, ClientId, ClientMessage, Event, HandleError, Input, Invitation, Outgoing,
-    PlanError, RoundCounts, RoundId, RunPlan, ServerMessage, Spending, StoreToken, Strategy, Timestamp,
+    ApiMisuse, Checkpoint, ClientFault, ClientId, ClientMessage, Event, HandleError, Input, Invitation,
+    Outgoing, PlanError, RoundCounts, RoundId, RunPlan, ServerMessage, StoreToken, Strategy, Timestamp,
 };
 
 /// Everything random that a server needs, each from its own source.
@@ -72,38 +74,55 @@ enum Phase {
 #[derive(Debug)]
 enum Next {
     Closed,
-    Idle { rounds: u64 },
+    Idle {
+        rounds: u64,
+    },
     /// The reservation of this round is stored: its clients may be invited.
-    Open { round: RoundId, now: Timestamp },
+    Open {
+        round: RoundId,
+        now: Timestamp,
+    },
     /// The release is stored: the new model becomes visible.
-    Publish { round: RoundId, counts: RoundCounts },
+    Publish {
+        round: RoundId,
+        counts: RoundCounts,
+    },
     /// The charge is stored: the sum may be learnt.
     Release(Collecting),
     /// A run was resumed with a reservation open, which is given back.
-    Void { round: RoundId },
+    Void {
+        round: RoundId,
+    },
     /// The reservation is given back.
-    Voided { round: RoundId },
+    Voided {
+        round: RoundId,
+    },
 }
 
 impl Run {
     /// A new run from initial `parameters`. The first event asks to store the ledger's header.
-    pub fn new(plan: RunPlan, sources: Sources, parameters: Vec<f32>, n_threads: usize) -> Result<Self, PlanError> {
+    pub fn new(
+        plan: RunPlan,
+        sources: Sources,
+        parameters: Vec<f32>,
+        n_threads: usize,
+    ) -> Result<Self, PlanError> {
         let header = header(&plan, &sources, &parameters);
         let mut run = Self::idle(plan, sources, parameters, n_threads)?;
         run.store(Body::Header(Box::new(header)), None, Next::Idle { rounds: 0 });
         Ok(run)
     }
 
-    fn idle(plan: RunPlan, sources: Sources, parameters: Vec<f32>, n_threads: usize) -> Result<Self, PlanError> {
+    fn idle(
+        plan: RunPlan,
+        sources: Sources,
+        parameters: Vec<f32>,
+        n_threads: usize,
+    ) -> Result<Self, PlanError> {
         let settings = plan.settings();
         let strategy = settings.strategy.build(parameters.len())?;
-        let spending = Spending::new(
-            settings.accountant,
-            plan.relation(),
-            plan.round_event(),
-            settings.delta,
-            settings.epsilon_budget,
-        )?;
+        let accounted_delta = accounted_delta(&plan, parameters.len())?;
+        let spending = Spending::new(&plan, accounted_delta)?;
         Ok(Self {
             events: VecDeque::new(),
             n_threads,
@@ -147,14 +166,23 @@ impl Run {
         }
         match self.spending.reserve(round) {
             Ok(()) => {
-                let reserve = Reserve { round: round.0, event: self.plan.round_event() };
+                let reserve = Reserve {
+                    round: round.0,
+                    event: self.plan.round_event(),
+                };
                 self.store(Body::Reserve(reserve), None, Next::Open { round, now });
                 Ok(())
             }
             Err(ReserveError::Exhausted(exhausted)) => {
-                self.phase = Phase::Ended { rounds, status: CloseStatus::BudgetExhausted };
+                self.phase = Phase::Ended {
+                    rounds,
+                    status: CloseStatus::BudgetExhausted,
+                };
                 let status = CloseStatus::BudgetExhausted;
-                self.events.push_back(Event::Ended { status, exhausted: Some(exhausted) });
+                self.events.push_back(Event::Ended {
+                    status,
+                    exhausted: Some(exhausted),
+                });
                 Ok(())
             }
             Err(ReserveError::Accounting(error)) => Err(HandleError::Accounting(error)),
@@ -162,12 +190,20 @@ impl Run {
     }
 
     /// Adds a client's report to the sum and gives the memory of its update back for reuse. What is refused changes nothing.
-    pub fn handle_message(&mut self, from: ClientId, message: ClientMessage) -> Result<Vec<i32>, ClientFault> {
+    pub fn handle_message(
+        &mut self,
+        from: ClientId,
+        message: ClientMessage,
+    ) -> Result<Vec<i32>, ClientFault> {
         match &mut self.phase {
             Phase::Collecting(collecting) => collecting.handle_report(from, message),
             _ => {
                 let ClientMessage::Report { round, .. } = message;
-                Err(ClientFault::OtherRound { client: from, open: None, got: round })
+                Err(ClientFault::OtherRound {
+                    client: from,
+                    open: None,
+                    got: round,
+                })
             }
         }
     }
@@ -187,7 +223,10 @@ impl Run {
     /// Says that the record with this token is durable. Only this moves a run past a record.
     pub fn handle_stored(&mut self, token: StoreToken) -> Result<(), HandleError> {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Storing { token: expected, next } if expected == token => self.go_on(next),
+            Phase::Storing {
+                token: expected,
+                next,
+            } if expected == token => self.go_on(next),
             other => {
                 self.phase = other;
                 Err(self.misuse("handle_stored", "the token of the record that waits to be stored"))
@@ -206,7 +245,14 @@ impl Run {
                     // Charged before the run was interrupted: there is nothing to void.
                     self.end(round.0 - 1, CloseStatus::Interrupted);
                 } else {
-                    self.store(Body::Void(Void { round: round.0, reason }), None, Next::Voided { round });
+                    self.store(
+                        Body::Void(Void {
+                            round: round.0,
+                            reason,
+                        }),
+                        None,
+                        Next::Voided { round },
+                    );
                 }
                 Ok(())
             }
@@ -244,7 +290,9 @@ impl Run {
 
     /// The next message to send.
     pub fn poll_outgoing(&mut self) -> Option<Outgoing> {
-        let Phase::Collecting(collecting) = &mut self.phase else { return None };
+        let Phase::Collecting(collecting) = &mut self.phase else {
+            return None;
+        };
         let to = collecting.next_invitation()?;
         let invitation = Invitation {
             round: collecting.round(),
@@ -252,7 +300,10 @@ impl Run {
             deadline: collecting.deadline(),
             model: Arc::clone(&self.parameters),
         };
-        Some(Outgoing { to, message: ServerMessage::Invite(invitation) })
+        Some(Outgoing {
+            to,
+            message: ServerMessage::Invite(invitation),
+        })
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
@@ -288,7 +339,10 @@ impl Run {
         match &self.phase {
             Phase::Ended { rounds, .. } | Phase::Idle { rounds } => *rounds,
             Phase::Collecting(collecting) => collecting.round().0 - 1,
-            Phase::Storing { next: Next::Publish { round, .. }, .. } => round.0,
+            Phase::Storing {
+                next: Next::Publish { round, .. },
+                ..
+            } => round.0,
             Phase::Storing { .. } | Phase::Closed => 0,
         }
     }
@@ -296,7 +350,11 @@ impl Run {
     /// Everything from which the run can go on after its last release. A live server stores it together with the release's
     /// record.
     pub fn checkpoint(&self, round: RoundId) -> Checkpoint {
-        Checkpoint { round, parameters: Arc::clone(&self.parameters), strategy: self.strategy.state() }
+        Checkpoint {
+            round,
+            parameters: Arc::clone(&self.parameters),
+            strategy: self.strategy.state(),
+        }
     }
 
     fn go_on(&mut self, next: Next) -> Result<(), HandleError> {
@@ -308,7 +366,16 @@ impl Run {
             Next::Release(collecting) => self.release(collecting)?,
             Next::Void { round } => {
                 let reason = "the run was interrupted before the round was charged".to_owned();
-                self.store(Body::Void(Void { round: round.0, reason }), None, Next::Idle { rounds: self.replay.resumed_at });
+                self.store(
+                    Body::Void(Void {
+                        round: round.0,
+                        reason,
+                    }),
+                    None,
+                    Next::Idle {
+                        rounds: self.replay.resumed_at,
+                    },
+                );
             }
             Next::Voided { round } => {
                 self.spending.void().map_err(HandleError::Accounting)?;
@@ -355,21 +422,32 @@ impl Run {
     fn release(&mut self, collecting: Collecting) -> Result<(), HandleError> {
         let (round, counts) = (collecting.round(), collecting.counts());
         let mechanism = &self.plan.settings().mechanism;
-        let release = mechanism.release(collecting.into_sum(), &self.sources.noise, round.0, self.n_threads);
+        let release = mechanism.release(
+            collecting.into_sum(),
+            &self.sources.noise,
+            round.0,
+            self.n_threads,
+        );
         let mut parameters = self.parameters.to_vec();
         self.strategy.step(&mut parameters, &release.values);
         self.parameters = parameters.into();
         let model_sha256 = parameters_sha256(&self.parameters);
         match self.replay.release_of(round) {
-            Some(recorded) if recorded != model_sha256 => {
-                Err(ReplayMismatch { round, recorded: to_hex(&recorded), got: to_hex(&model_sha256) }.into())
+            Some(recorded) if recorded != model_sha256 => Err(ReplayMismatch {
+                round,
+                recorded: to_hex(&recorded),
+                got: to_hex(&model_sha256),
             }
+            .into()),
             Some(_) => {
                 self.publish(round, counts);
                 Ok(())
             }
             None => {
-                let record = Release { round: round.0, model_sha256: to_hex(&model_sha256) };
+                let record = Release {
+                    round: round.0,
+                    model_sha256: to_hex(&model_sha256),
+                };
                 self.store(Body::Release(record), None, Next::Publish { round, counts });
                 Ok(())
             }
@@ -380,19 +458,31 @@ impl Run {
         self.phase = Phase::Idle { rounds: round.0 };
         let parameters = Arc::clone(&self.parameters);
         let spent = self.spending.spent();
-        self.events.push_back(Event::Released { round, parameters, spent, counts });
+        self.events.push_back(Event::Released {
+            round,
+            parameters,
+            spent,
+            counts,
+        });
     }
 
     fn end(&mut self, rounds: u64, status: CloseStatus) {
         self.phase = Phase::Ended { rounds, status };
-        self.events.push_back(Event::Ended { status, exhausted: None });
+        self.events.push_back(Event::Ended {
+            status,
+            exhausted: None,
+        });
     }
 
     fn store(&mut self, record: Body, opening: Option<String>, next: Next) {
         let token = StoreToken(self.next_token);
         self.next_token += 1;
         self.phase = Phase::Storing { token, next };
-        self.events.push_back(Event::Store { token, record, opening });
+        self.events.push_back(Event::Store {
+            token,
+            record,
+            opening,
+        });
     }
 
     fn misuse(&self, call: &'static str, expected: &'static str) -> HandleError {
@@ -407,13 +497,20 @@ impl Run {
             Phase::Idle { .. } => "between two rounds",
             Phase::Storing { .. } => "waiting for a record to be stored",
         };
-        ApiMisuse { call, expected, state }
+        ApiMisuse {
+            call,
+            expected,
+            state,
+        }
     }
 }
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").field("phase", &self.phase).field("spending", &self.spending).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("phase", &self.phase)
+            .field("spending", &self.spending)
+            .finish_non_exhaustive()
     }
 }
 
@@ -430,6 +527,17 @@ pub fn parameters_sha256(parameters: &[f32]) -> Digest {
     hash.finalize().into()
 }
 
+/// The δ that is left for the accountant once the noise sampler's own inexactness is taken from the plan's.
+fn accounted_delta(plan: &RunPlan, dimension: usize) -> Result<Delta, PlanError> {
+    let settings = plan.settings();
+    let loss = settings.mechanism.delta_loss(dimension as u64, settings.rounds);
+    Delta::new(settings.delta.value() - loss).map_err(|_| PlanError::Setting {
+        key: "privacy.delta",
+        expected: format!("above {loss:e}, which the noise sampler's inexactness takes of it"),
+        got: settings.delta.to_string(),
+    })
+}
+
 /// The text behind a charge's commitment: the counts with a salt that only the holder of the key can make.
 fn opening(key: &[u8; 32], round: RoundId, counts: RoundCounts) -> String {
     let mut salt = Sha256::new();
@@ -438,5 +546,8 @@ fn opening(key: &[u8; 32], round: RoundId, counts: RoundCounts) -> String {
     salt.update(round.0.to_le_bytes());
     let salt = to_hex(&salt.finalize());
     let RoundCounts { cohort, reports } = counts;
-    format!(r#"{{"cohort":{cohort},"reports":{reports},"round":{},"salt":"{salt}"}}"#, round.0)
+    format!(
+        r#"{{"cohort":{cohort},"reports":{reports},"round":{},"salt":"{salt}"}}"#,
+        round.0
+    )
 }

@@ -64,26 +64,55 @@ impl StrategySpec {
     /// Builds the strategy for a model of `dimension` parameters.
     pub fn build(self, dimension: usize) -> Result<Box<dyn Strategy>, PlanError> {
         match self {
-            Self::FedAdam { learning_rate, beta_1, beta_2, tau } => {
-                Ok(Box::new(FedAdam::new(dimension, learning_rate, beta_1, beta_2, tau)?))
-            }
+            Self::FedAdam {
+                learning_rate,
+                beta_1,
+                beta_2,
+                tau,
+            } => Ok(Box::new(FedAdam::new(
+                dimension,
+                learning_rate,
+                beta_1,
+                beta_2,
+                tau,
+            )?)),
             Self::FedAvg => Ok(Box::new(FedAvg)),
         }
     }
 }
 
 /// Copies state vectors of the given names into `targets`, or says what does not fit.
-fn restore_into(targets: &mut [(&str, &mut Vec<f32>)], state: &[StateVector]) -> Result<(), StrategyStateError> {
+fn restore_into(
+    targets: &mut [(&str, &mut Vec<f32>)],
+    state: &[StateVector],
+) -> Result<(), StrategyStateError> {
     let fits = state.len() == targets.len()
-        && state.iter().zip(targets.iter()).all(|(came, (name, target))| {
-            came.name == *name && came.values.len() == target.len()
-        });
+        && state
+            .iter()
+            .zip(targets.iter())
+            .all(|(came, (name, target))| came.name == *name && came.values.len() == target.len());
     if !fits {
         let describe = |name: &str, length: usize| format!("{name} ({length})");
-        let list = |parts: Vec<String>| if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
+        let list = |parts: Vec<String>| {
+            if parts.is_empty() {
+                "nothing".to_owned()
+            } else {
+                parts.join(", ")
+            }
+        };
         return Err(StrategyStateError {
-            expected: list(targets.iter().map(|(name, target)| describe(name, target.len())).collect()),
-            got: list(state.iter().map(|came| describe(&came.name, came.values.len())).collect()),
+            expected: list(
+                targets
+                    .iter()
+                    .map(|(name, target)| describe(name, target.len()))
+                    .collect(),
+            ),
+            got: list(
+                state
+                    .iter()
+                    .map(|came| describe(&came.name, came.values.len()))
+                    .collect(),
+            ),
         });
     }
     for ((_, target), came) in targets.iter_mut().zip(state) {

@@ -3,7 +3,7 @@
 mod support;
 
 use umbel_accounting::ledger::{Body, read};
-use umbel_protocol::{Checkpoint, PlanSettings, RoundId, Resumed, ResumeError, Run, RunPlan};
+use umbel_protocol::{Checkpoint, PlanSettings, ResumeError, Resumed, RoundId, Run, RunPlan};
 
 use self::support::{DIMENSION, Store, plan, play_round, settings, sources};
 
@@ -39,10 +39,17 @@ fn a_run_cut_off_after_any_record_ends_with_the_same_model_and_one_charge_a_roun
     for cut in 1..=lines.len() {
         let text = lines[..cut].concat();
         let ledger = read(text.as_bytes()).unwrap();
-        let released = ledger.records().iter().filter(|body| body.kind() == "release").count();
+        let released = ledger
+            .records()
+            .iter()
+            .filter(|body| body.kind() == "release")
+            .count();
         // The checkpoint may be as new as the last release, or older.
         for at in 0..=released {
-            let mut store = Store { text: text.clone(), ..Store::new() };
+            let mut store = Store {
+                text: text.clone(),
+                ..Store::new()
+            };
             store = store.reopen();
             let checkpoint = at.checked_sub(1).map(|place| checkpoints[place].clone());
             let resumed = Resumed::new(&ledger, checkpoint);
@@ -50,15 +57,32 @@ fn a_run_cut_off_after_any_record_ends_with_the_same_model_and_one_charge_a_roun
             for _ in at..3 {
                 play_round(&mut run, &mut store, 0, true);
             }
-            assert_eq!(run.parameters(), &checkpoints[2].parameters, "cut after record {cut}, checkpoint {at}");
-            assert_eq!(rounds_of(&store, "charge"), [1, 2, 3], "cut after record {cut}, checkpoint {at}");
-            assert_eq!(rounds_of(&store, "release"), [1, 2, 3], "cut after record {cut}, checkpoint {at}");
+            assert_eq!(
+                run.parameters(),
+                &checkpoints[2].parameters,
+                "cut after record {cut}, checkpoint {at}"
+            );
+            assert_eq!(
+                rounds_of(&store, "charge"),
+                [1, 2, 3],
+                "cut after record {cut}, checkpoint {at}"
+            );
+            assert_eq!(
+                rounds_of(&store, "release"),
+                [1, 2, 3],
+                "cut after record {cut}, checkpoint {at}"
+            );
             let claims = |store: &Store| {
                 let claim = |body: &Body| match body {
                     Body::Charge(charge) => charge.claim.epsilon,
                     _ => None,
                 };
-                store.ledger().records().iter().filter_map(claim).collect::<Vec<_>>()
+                store
+                    .ledger()
+                    .records()
+                    .iter()
+                    .filter_map(claim)
+                    .collect::<Vec<_>>()
             };
             assert_eq!(claims(&store), claims(&whole));
         }
@@ -71,9 +95,19 @@ fn another_plan_is_refused_by_the_field_that_differs() {
     let check = |settings: PlanSettings, initial: Vec<f32>, expected: &str| {
         let resumed = Resumed::new(&store.ledger(), Some(checkpoints[2].clone()));
         let error = Run::resume(RunPlan::new(settings).unwrap(), sources(), initial, resumed, 1).unwrap_err();
-        assert!(matches!(&error, ResumeError::OtherPlan { field, .. } if *field == expected), "{error}");
+        assert!(
+            matches!(&error, ResumeError::OtherPlan { field, .. } if *field == expected),
+            "{error}"
+        );
     };
-    check(PlanSettings { rounds: 4, ..settings() }, initial(), "rounds");
+    check(
+        PlanSettings {
+            rounds: 4,
+            ..settings()
+        },
+        initial(),
+        "rounds",
+    );
     let mut other = settings();
     other.description.data_sha256 = "22".into();
     check(other, initial(), "data_sha256");
@@ -85,10 +119,32 @@ fn a_checkpoint_from_elsewhere_is_refused() {
     let (store, checkpoints) = uninterrupted();
     let lines: Vec<&str> = store.text.split_inclusive('\n').collect();
     let ledger = read(lines[..4].concat().as_bytes()).unwrap();
-    let error = Run::resume(plan(), sources(), initial(), Resumed::new(&ledger, Some(checkpoints[1].clone())), 1).unwrap_err();
-    assert!(error.to_string().contains("the model of round 1, the last release on the ledger"), "{error}");
-    let short = Checkpoint { parameters: vec![0.0; 2].into(), ..checkpoints[0].clone() };
-    let error = Run::resume(plan(), sources(), initial(), Resumed::new(&ledger, Some(short)), 1).unwrap_err();
+    let error = Run::resume(
+        plan(),
+        sources(),
+        initial(),
+        Resumed::new(&ledger, Some(checkpoints[1].clone())),
+        1,
+    )
+    .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("the model of round 1, the last release on the ledger"),
+        "{error}"
+    );
+    let short = Checkpoint {
+        parameters: vec![0.0; 2].into(),
+        ..checkpoints[0].clone()
+    };
+    let error = Run::resume(
+        plan(),
+        sources(),
+        initial(),
+        Resumed::new(&ledger, Some(short)),
+        1,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("a model of 5 parameters"), "{error}");
 }
 
@@ -98,13 +154,32 @@ fn a_replay_that_differs_from_the_ledger_stops() {
     let lines: Vec<&str> = store.text.split_inclusive('\n').collect();
     let ledger = read(lines[..4].concat().as_bytes()).unwrap();
     // A checkpoint that claims round 0 with other parameters than the run began with: round 1 comes out differently.
-    let mut forged = Checkpoint { round: RoundId(0), ..checkpoints[0].clone() };
+    let mut forged = Checkpoint {
+        round: RoundId(0),
+        ..checkpoints[0].clone()
+    };
     forged.parameters = vec![0.75; DIMENSION].into();
-    let mut run = Run::resume(plan(), sources(), initial(), Resumed::new(&ledger, Some(forged)), 1).unwrap();
-    let mut store = Store { text: lines[..4].concat(), ..Store::new() }.reopen();
+    let mut run = Run::resume(
+        plan(),
+        sources(),
+        initial(),
+        Resumed::new(&ledger, Some(forged)),
+        1,
+    )
+    .unwrap();
+    let mut store = Store {
+        text: lines[..4].concat(),
+        ..Store::new()
+    }
+    .reopen();
     store.settle(&mut run);
     run.handle_start(support::at(0)).unwrap();
     store.settle(&mut run);
     let error = run.handle_timeout(support::at(60)).unwrap_err();
-    assert!(error.to_string().contains("gave another model than the ledger holds"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("gave another model than the ledger holds"),
+        "{error}"
+    );
 }

@@ -6,11 +6,13 @@ use umbel_accounting::ledger::{Body, Order};
 use umbel_accounting::{ClipNorm, Delta};
 use umbel_mechanisms::{CentralGaussian, Quantizer};
 use umbel_protocol::{
-    ClientFault, ClientId, ClientMessage, ClientRound, Input, PlanSettings, RoundId, Run, RunPlan, ServerMessage,
-    StoreToken,
+    ClientFault, ClientId, ClientMessage, ClientRound, Input, PlanSettings, RoundId, Run, RunPlan,
+    ServerMessage, StoreToken,
 };
 
-use self::support::{DIMENSION, Store, at, limited_plan, plan, play_round, report, settings, sources, update};
+use self::support::{
+    DIMENSION, Store, at, limited_plan, plan, play_round, report, settings, sources, update,
+};
 
 fn new_run() -> Run {
     Run::new(plan(), sources(), vec![0.0; DIMENSION], 1).unwrap()
@@ -20,7 +22,16 @@ fn new_run() -> Run {
 fn a_round_reserves_charges_and_releases_in_this_order() {
     let (mut run, mut store) = (new_run(), Store::new());
     play_round(&mut run, &mut store, 0, false);
-    assert_eq!(store.told, ["store header", "store reserve", "store charge", "store release", "released 1"]);
+    assert_eq!(
+        store.told,
+        [
+            "store header",
+            "store reserve",
+            "store charge",
+            "store release",
+            "released 1"
+        ]
+    );
     let kinds: Vec<_> = store.ledger().records().iter().map(Body::kind).collect();
     assert_eq!(kinds, ["header", "reserve", "charge", "release"]);
 }
@@ -37,7 +48,8 @@ fn nothing_is_released_before_its_charge_is_stored() {
     assert!(run.handle_start(at(9_999)).is_err());
     store.acknowledge(&mut run);
     let invited = run.poll_outgoing().unwrap().to;
-    run.handle_message(invited, report(1, &update(1, invited.0))).unwrap();
+    run.handle_message(invited, report(1, &update(1, invited.0)))
+        .unwrap();
     run.handle_timeout(at(60)).unwrap();
     store.listen(&mut run);
 
@@ -47,9 +59,18 @@ fn nothing_is_released_before_its_charge_is_stored() {
     assert_eq!(record.kind(), "charge");
     run.handle_timeout(at(1_000_000)).unwrap();
     assert!(run.handle_start(at(1_000_000)).is_err());
-    assert!(run.handle_abandon("impatience".into()).is_err(), "a charge that may be durable is not taken back");
-    assert!(run.handle_stored(StoreToken(token.0 + 1)).is_err(), "another token does not count");
-    assert!(run.handle_stored(StoreToken(token.0 - 1)).is_err(), "an old token does not count");
+    assert!(
+        run.handle_abandon("impatience".into()).is_err(),
+        "a charge that may be durable is not taken back"
+    );
+    assert!(
+        run.handle_stored(StoreToken(token.0 + 1)).is_err(),
+        "another token does not count"
+    );
+    assert!(
+        run.handle_stored(StoreToken(token.0 - 1)).is_err(),
+        "an old token does not count"
+    );
     store.listen(&mut run);
     assert!(store.waiting.is_none() && !store.told.iter().any(|told| told.starts_with("released")));
     assert_eq!(run.parameters(), &before);
@@ -69,7 +90,8 @@ fn a_round_closes_on_time_only() {
     store.settle(&mut run);
     assert_eq!(run.poll_timeout(), Some(at(65)));
     while let Some(outgoing) = run.poll_outgoing() {
-        run.handle_message(outgoing.to, report(1, &update(1, outgoing.to.0))).unwrap();
+        run.handle_message(outgoing.to, report(1, &update(1, outgoing.to.0)))
+            .unwrap();
     }
     // Everybody has reported, and still nothing happens before the deadline.
     run.handle_timeout(at(64)).unwrap();
@@ -89,7 +111,11 @@ fn an_empty_round_still_releases_noise() {
     run.handle_timeout(at(60)).unwrap();
     store.settle(&mut run);
     assert_eq!(store.told.last().unwrap(), "released 1");
-    assert!(run.parameters().iter().all(|value| *value != 0.0), "{:?}", run.parameters());
+    assert!(
+        run.parameters().iter().all(|value| *value != 0.0),
+        "{:?}",
+        run.parameters()
+    );
 }
 
 #[test]
@@ -100,8 +126,13 @@ fn what_a_client_does_wrong_is_refused_and_changes_nothing() {
     play_round(&mut honest, &mut reference, 0, false);
 
     store.settle(&mut run);
-    let early = run.handle_message(ClientId(0), report(1, &update(1, 0))).unwrap_err();
-    assert!(matches!(early, ClientFault::OtherRound { open: None, .. }), "{early}");
+    let early = run
+        .handle_message(ClientId(0), report(1, &update(1, 0)))
+        .unwrap_err();
+    assert!(
+        matches!(early, ClientFault::OtherRound { open: None, .. }),
+        "{early}"
+    );
     run.handle_start(at(0)).unwrap();
     store.settle(&mut run);
     let mut invited = Vec::new();
@@ -111,19 +142,46 @@ fn what_a_client_does_wrong_is_refused_and_changes_nothing() {
     let first = invited[0];
     let other = |message: ClientMessage, run: &mut Run| run.handle_message(first, message).unwrap_err();
     let fault = other(report(2, &update(1, 0)), &mut run);
-    assert_eq!(fault.to_string(), format!("{first} sent a report for round 2, but round 1 is open"));
+    assert_eq!(
+        fault.to_string(),
+        format!("{first} sent a report for round 2, but round 1 is open")
+    );
     let fault = other(report(1, &[0.0; 3]), &mut run);
-    assert_eq!(fault, ClientFault::Dimension { client: first, expected: DIMENSION, got: 3 });
-    let stranger = run.handle_message(ClientId(99), report(1, &update(1, 0))).unwrap_err();
-    assert_eq!(stranger, ClientFault::NotInvited { client: ClientId(99), round: RoundId(1) });
+    assert_eq!(
+        fault,
+        ClientFault::Dimension {
+            client: first,
+            expected: DIMENSION,
+            got: 3
+        }
+    );
+    let stranger = run
+        .handle_message(ClientId(99), report(1, &update(1, 0)))
+        .unwrap_err();
+    assert_eq!(
+        stranger,
+        ClientFault::NotInvited {
+            client: ClientId(99),
+            round: RoundId(1)
+        }
+    );
     for ClientId(id) in &invited {
-        run.handle_message(ClientId(*id), report(1, &update(1, *id))).unwrap();
-        let again = run.handle_message(ClientId(*id), report(1, &[1.0; DIMENSION])).unwrap_err();
-        assert!(matches!(again, ClientFault::AlreadyReported { .. }), "the first report stands");
+        run.handle_message(ClientId(*id), report(1, &update(1, *id)))
+            .unwrap();
+        let again = run
+            .handle_message(ClientId(*id), report(1, &[1.0; DIMENSION]))
+            .unwrap_err();
+        assert!(
+            matches!(again, ClientFault::AlreadyReported { .. }),
+            "the first report stands"
+        );
     }
     run.handle_timeout(at(60)).unwrap();
     let late = run.handle_message(first, report(1, &update(1, 0))).unwrap_err();
-    assert!(matches!(late, ClientFault::OtherRound { open: None, .. }), "{late}");
+    assert!(
+        matches!(late, ClientFault::OtherRound { open: None, .. }),
+        "{late}"
+    );
     store.settle(&mut run);
     assert_eq!(run.parameters(), honest.parameters());
 }
@@ -146,18 +204,36 @@ fn a_client_round_clips_whatever_it_is_given() {
     store.settle(&mut run);
     run.handle_start(at(0)).unwrap();
     store.settle(&mut run);
-    let ServerMessage::Invite(invitation) = run.poll_outgoing().unwrap().message else { panic!("an invitation") };
+    let ServerMessage::Invite(invitation) = run.poll_outgoing().unwrap().message else {
+        panic!("an invitation")
+    };
     let bound = u128::from(1_u64 << 60);
-    for update in [[1e30_f32; DIMENSION], [f32::NAN; DIMENSION], [f32::INFINITY; DIMENSION], [1e-40; DIMENSION]] {
-        let (ClientMessage::Report { update: quantized, .. }, outcome) =
-            ClientRound::new(invitation.clone()).report(&update, Vec::new())
+    for update in [
+        [1e30_f32; DIMENSION],
+        [f32::NAN; DIMENSION],
+        [f32::INFINITY; DIMENSION],
+        [1e-40; DIMENSION],
+    ] {
+        let (
+            ClientMessage::Report {
+                update: quantized, ..
+            },
+            outcome,
+        ) = ClientRound::new(invitation.clone()).report(&update, Vec::new())
         else {
             panic!("a report")
         };
-        let squares: u128 = quantized.values().iter().map(|value| u128::from(value.unsigned_abs()).pow(2)).sum();
+        let squares: u128 = quantized
+            .values()
+            .iter()
+            .map(|value| u128::from(value.unsigned_abs()).pow(2))
+            .sum();
         assert!(squares <= bound, "{squares}");
         assert_eq!(outcome.non_finite, !update[0].is_finite());
-        assert!(update[0].is_finite() || squares == 0, "a non-finite update counts as zero");
+        assert!(
+            update[0].is_finite() || squares == 0,
+            "a non-finite update counts as zero"
+        );
     }
 }
 
@@ -168,13 +244,19 @@ fn a_run_stops_before_it_overspends() {
         play_round(&mut run, &mut store, 0, false);
         run.spent().upper.value()
     };
-    let (mut run, mut store) = (Run::new(limited_plan(one_round), sources(), vec![0.0; DIMENSION], 1).unwrap(), Store::new());
+    let (mut run, mut store) = (
+        Run::new(limited_plan(one_round), sources(), vec![0.0; DIMENSION], 1).unwrap(),
+        Store::new(),
+    );
     play_round(&mut run, &mut store, 0, false);
     store.told.clear();
     run.handle_start(at(60)).unwrap();
     store.settle(&mut run);
     let told = store.told.join("\n");
-    assert!(told.starts_with("ended BudgetExhausted: the privacy budget is exhausted: spent epsilon"), "{told}");
+    assert!(
+        told.starts_with("ended BudgetExhausted: the privacy budget is exhausted: spent epsilon"),
+        "{told}"
+    );
     assert!(told.contains(&format!("the limit is {one_round:.4}")), "{told}");
     assert_eq!(run.spent().upper.value(), one_round, "the refusal spent nothing");
     run.handle_close([1; 32], [2; 32]).unwrap();
@@ -193,10 +275,19 @@ fn a_voided_round_costs_nothing_and_a_charged_one_keeps_its_charge() {
     run.handle_abandon("stopped on request".into()).unwrap();
     store.settle(&mut run);
     assert_eq!(run.spent(), spent);
-    assert_eq!(store.told[5..], ["store reserve", "store void", "voided 2", "ended Interrupted"]);
+    assert_eq!(
+        store.told[5..],
+        ["store reserve", "store void", "voided 2", "ended Interrupted"]
+    );
     run.handle_close([1; 32], [2; 32]).unwrap();
     store.settle(&mut run);
-    assert!(matches!(store.ledger().order(), Order::Interrupted { charged: None, rounds: 1 }));
+    assert!(matches!(
+        store.ledger().order(),
+        Order::Interrupted {
+            charged: None,
+            rounds: 1
+        }
+    ));
 }
 
 /// The recording is a list of inputs; played again it gives the same ledger, byte for byte.
@@ -204,15 +295,24 @@ fn a_voided_round_costs_nothing_and_a_charged_one_keeps_its_charge() {
 fn a_recorded_list_of_inputs_replays() {
     let recording = || {
         let everyone = |round: u64| {
-            (0..8).map(move |id| Input::Message { from: ClientId(id), message: report(round, &update(round, id)) })
+            (0..8).map(move |id| Input::Message {
+                from: ClientId(id),
+                message: report(round, &update(round, id)),
+            })
         };
         let mut inputs = vec![Input::Stored { token: StoreToken(0) }];
         for round in 1..=3 {
-            let token = |offset| Input::Stored { token: StoreToken(3 * round - 2 + offset) };
-            inputs.push(Input::Start { now: at(60 * (round - 1)) });
+            let token = |offset| Input::Stored {
+                token: StoreToken(3 * round - 2 + offset),
+            };
+            inputs.push(Input::Start {
+                now: at(60 * (round - 1)),
+            });
             inputs.push(token(0));
             inputs.extend(everyone(round));
-            inputs.push(Input::Timeout { now: at(60 * round - 1) });
+            inputs.push(Input::Timeout {
+                now: at(60 * round - 1),
+            });
             inputs.push(Input::Timeout { now: at(60 * round) });
             inputs.push(token(1));
             inputs.push(token(2));
@@ -240,7 +340,11 @@ fn a_recorded_list_of_inputs_replays() {
     for round in 0..3 {
         play_round(&mut run, &mut store, 60 * round, true);
     }
-    assert_eq!(run.parameters().to_vec(), parameters, "the recording gives what a driver gets");
+    assert_eq!(
+        run.parameters().to_vec(),
+        parameters,
+        "the recording gives what a driver gets"
+    );
 }
 
 #[test]
@@ -251,33 +355,65 @@ fn plans_that_promise_nonsense_are_refused_by_name() {
         let error = RunPlan::new(settings).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(&|settings| settings.population = 7, "`federation.cohort` must be above 0 and at most the number of clients, 7");
-    check(&|settings| settings.population = 0, "`clients` must be at least 1");
-    check(&|settings| settings.rounds = 0, "`federation.rounds` must be at least 1");
-    check(&|settings| settings.cohort = 7.0, "the divisor of the mechanism, 8");
-    check(&|settings| settings.delta = Delta::new(0.125).unwrap(), "`privacy.delta` must be below 1 / 8");
+    check(
+        &|settings| settings.population = 7,
+        "`federation.cohort` must be above 0 and at most the number of clients, 7",
+    );
+    check(
+        &|settings| settings.population = 0,
+        "`clients` must be at least 1",
+    );
+    check(
+        &|settings| settings.rounds = 0,
+        "`federation.rounds` must be at least 1",
+    );
+    check(
+        &|settings| settings.cohort = 7.0,
+        "the divisor of the mechanism, 8",
+    );
+    check(
+        &|settings| settings.delta = Delta::new(0.125).unwrap(),
+        "`privacy.delta` must be below 1 / 8",
+    );
 }
 
 #[test]
 fn a_run_without_noise_says_so_in_every_record() {
     let mechanism = CentralGaussian::dangerous_without_noise(ClipNorm::new(1.0).unwrap(), 8.0).unwrap();
-    let plan = RunPlan::new(PlanSettings { mechanism, ..settings() }).unwrap();
-    let (mut run, mut store) = (Run::new(plan, sources(), vec![0.0; DIMENSION], 1).unwrap(), Store::new());
+    let plan = RunPlan::new(PlanSettings {
+        mechanism,
+        ..settings()
+    })
+    .unwrap();
+    let (mut run, mut store) = (
+        Run::new(plan, sources(), vec![0.0; DIMENSION], 1).unwrap(),
+        Store::new(),
+    );
     play_round(&mut run, &mut store, 0, false);
     assert!(run.spent().upper.value().is_infinite());
     let ledger = store.ledger();
     assert_eq!(ledger.header().noise, "none");
-    let Body::Charge(charge) = &ledger.records()[2] else { panic!("a charge") };
-    assert_eq!((charge.claim.epsilon, charge.noise_std_dev_grid_units), (None, 0.0));
+    let Body::Charge(charge) = &ledger.records()[2] else {
+        panic!("a charge")
+    };
+    assert_eq!(
+        (charge.claim.epsilon, charge.noise_std_dev_grid_units),
+        (None, 0.0)
+    );
     // Still clipped, summed as integers and divided by the planned cohort: equal to the mean of what was quantised.
     let quantizer = Quantizer::new(ClipNorm::new(1.0).unwrap());
     let mut sums = [0_i64; DIMENSION];
     for id in 0..8 {
         let (update, _) = quantizer.clip_and_quantize(&update(1, id), Vec::new());
-        sums.iter_mut().zip(update.values()).for_each(|(sum, value)| *sum += i64::from(*value));
+        sums.iter_mut()
+            .zip(update.values())
+            .for_each(|(sum, value)| *sum += i64::from(*value));
     }
     for (parameter, sum) in run.parameters().iter().zip(sums) {
         let expected = sum as f64 * quantizer.grid_unit() / 8.0;
-        assert!((f64::from(*parameter) - expected).abs() < 1e-7, "{parameter} against {expected}");
+        assert!(
+            (f64::from(*parameter) - expected).abs() < 1e-7,
+            "{parameter} against {expected}"
+        );
     }
 }

@@ -8,7 +8,8 @@ use umbel_protocol::Sampling;
 use crate::Prepared;
 
 /// What a simulation's ε does not mean, whatever its settings.
-const SIMULATED: &str = "noise is reproducible from the seed; this ε describes the mechanism, not this model file";
+const SIMULATED: &str =
+    "noise is reproducible from the seed; this ε describes the mechanism, not this model file";
 
 /// The promise of a run that has spent `spent`.
 pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts {
@@ -73,9 +74,15 @@ fn not_covered(noise: Option<NoiseKind>) -> Vec<String> {
 
 /// Who holds what, for the report.
 pub(crate) fn partition(prepared: &Prepared) -> PartitionFacts {
-    let summary = prepared.partition.summary(prepared.train.labels(), prepared.train.n_classes());
+    let summary = prepared
+        .partition
+        .summary(prepared.train.labels(), prepared.train.n_classes());
     let count = |count: usize| count as u64;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a median of counts is one, halves rounded")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a median of counts is one, halves rounded"
+    )]
     let examples_median = summary.median_examples.round() as u64;
     PartitionFacts {
         kind: prepared.experiment.data.partition.kind().to_owned(),
@@ -87,10 +94,18 @@ pub(crate) fn partition(prepared: &Prepared) -> PartitionFacts {
         histogram: summary
             .histogram
             .iter()
-            .map(|bin| HistogramBin { from: count(bin.first), to: count(bin.last) + 1, clients: count(bin.n_clients) })
+            .map(|bin| HistogramBin {
+                from: count(bin.first),
+                to: count(bin.last) + 1,
+                clients: count(bin.n_clients),
+            })
             .collect(),
         classes: count(prepared.train.n_classes()),
-        labels: summary.labels.iter().map(|client| client.counts.iter().copied().map(count).collect()).collect(),
+        labels: summary
+            .labels
+            .iter()
+            .map(|client| client.counts.iter().copied().map(count).collect())
+            .collect(),
     }
 }
 

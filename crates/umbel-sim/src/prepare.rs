@@ -5,12 +5,14 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::to_hex;
 use umbel_accounting::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingRate, calibrate};
-use umbel_experiment::{Experiment, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings};
+use umbel_experiment::{
+    Experiment, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings,
+};
 use umbel_mechanisms::{CentralGaussian, NoiseKind, Purpose, SimulationSeed};
 use umbel_protocol::{Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust};
 use umbel_train::{
-    Activation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd, TrainingRng, Transform,
-    read_client_keys,
+    Activation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd,
+    TrainingRng, Transform, read_client_keys,
 };
 
 use crate::SimulateError;
@@ -53,8 +55,10 @@ impl Prepared {
 
         let settings = &experiment.data;
         let transform = transform(&experiment)?;
-        let train = Dataset::load_idx(&settings.train.examples, &settings.train.labels)?.with_transform(transform)?;
-        let test = Dataset::load_idx(&settings.test.examples, &settings.test.labels)?.with_transform(transform)?;
+        let train =
+            Dataset::load_idx(&settings.train.examples, &settings.train.labels)?.with_transform(transform)?;
+        let test =
+            Dataset::load_idx(&settings.test.examples, &settings.test.labels)?.with_transform(transform)?;
         train.check_same_task(&test)?;
         let keys = match &settings.train.clients {
             Some(path) => Some(read_client_keys(path, Some(&settings.train.client_column))?),
@@ -70,7 +74,10 @@ impl Prepared {
         drop(keys);
 
         let spec = match &experiment.model {
-            ModelSettings::Mlp { hidden } => ModelSpec::Mlp { hidden: hidden.clone(), activation: Activation::Relu },
+            ModelSettings::Mlp { hidden } => ModelSpec::Mlp {
+                hidden: hidden.clone(),
+                activation: Activation::Relu,
+            },
             ModelSettings::Softmax => ModelSpec::Softmax,
             other => unreachable!("the settings know no model {other:?}"),
         };
@@ -81,7 +88,17 @@ impl Prepared {
         let training = training(&experiment)?;
         let data_sha256 = data_sha256(&settings.train, &train, &partition);
         let plan = plan(&experiment, partition.n_clients() as u64, data_sha256)?;
-        Ok(Self { seed, train, test, partition, model, training, plan, initial, experiment })
+        Ok(Self {
+            seed,
+            train,
+            test,
+            partition,
+            model,
+            training,
+            plan,
+            initial,
+            experiment,
+        })
     }
 
     /// Settings that are allowed and still deserve a second look.
@@ -110,19 +127,30 @@ impl Prepared {
 fn transform(experiment: &Experiment) -> Result<Transform, SimulateError> {
     let settings = &experiment.data;
     let [mean, std_dev] = [settings.mean, settings.std_dev].map(to_single);
-    Transform::new(settings.pool, mean, std_dev)
-        .map_err(|error| SimulateError::Setting { key: "data", reason: error.to_string() })
+    Transform::new(settings.pool, mean, std_dev).map_err(|error| SimulateError::Setting {
+        key: "data",
+        reason: error.to_string(),
+    })
 }
 
 fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
     let settings = &experiment.training;
-    let refuse = |key| move |error: umbel_train::SettingError| SimulateError::Setting { key, reason: error.to_string() };
-    let sgd = Sgd::new(to_single(settings.learning_rate)).map_err(refuse("training.optimizer.learning_rate"))?;
+    let refuse = |key| {
+        move |error: umbel_train::SettingError| SimulateError::Setting {
+            key,
+            reason: error.to_string(),
+        }
+    };
+    let sgd =
+        Sgd::new(to_single(settings.learning_rate)).map_err(refuse("training.optimizer.learning_rate"))?;
     LocalTraining::new(settings.epochs, settings.batch_size, Optimizer::Sgd(sgd)).map_err(refuse("training"))
 }
 
 /// Training is done in single precision.
-#[allow(clippy::cast_possible_truncation, reason = "that is the point; what becomes infinite or zero is refused later")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "that is the point; what becomes infinite or zero is refused later"
+)]
 fn to_single(value: f64) -> f32 {
     value as f32
 }
@@ -135,19 +163,37 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
         NoiseSampler::Rounded => NoiseKind::Rounded,
     };
     let (mechanism, epsilon_budget) = match privacy.noise_level {
-        NoiseLevel::DangerousNone => (CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?, None),
+        NoiseLevel::DangerousNone => (
+            CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?,
+            None,
+        ),
         NoiseLevel::Epsilon(target) => {
             let noise_multiplier = calibrated(experiment, clients, trust.relation())?;
-            (CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?, Some(target))
+            (
+                CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?,
+                Some(target),
+            )
         }
-        NoiseLevel::NoiseMultiplier { noise_multiplier, max_epsilon } => {
-            (CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?, max_epsilon)
-        }
+        NoiseLevel::NoiseMultiplier {
+            noise_multiplier,
+            max_epsilon,
+        } => (
+            CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?,
+            max_epsilon,
+        ),
     };
     let strategy = match federation.strategy {
-        StrategySettings::FedAdam { learning_rate, beta_1, beta_2, tau } => {
-            StrategySpec::FedAdam { learning_rate, beta_1, beta_2, tau }
-        }
+        StrategySettings::FedAdam {
+            learning_rate,
+            beta_1,
+            beta_2,
+            tau,
+        } => StrategySpec::FedAdam {
+            learning_rate,
+            beta_1,
+            beta_2,
+            tau,
+        },
         StrategySettings::FedAvg => StrategySpec::FedAvg,
         other => unreachable!("the settings know no strategy {other:?}"),
     };
@@ -206,7 +252,13 @@ fn calibrated(
         }),
         count: federation.rounds,
     };
-    Ok(calibrate::noise_multiplier(target, privacy.delta, privacy.accountant, relation, &whole_run)?)
+    Ok(calibrate::noise_multiplier(
+        target,
+        privacy.delta,
+        privacy.accountant,
+        relation,
+        &whole_run,
+    )?)
 }
 
 /// A hash over the training data as they are read and over who holds what, so that a resumed run is known to see the same.

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::{self, Body, CloseStatus, LedgerWriter, SigningKey, to_hex};
 use umbel_experiment::report::{self, RunRecord};
 use umbel_experiment::{
-    Evaluation, Experiment, LedgerFacts, Overrides, PartitionOnly, RoundMetrics, RunDirectory, RunFile, Status, Summary, Timing,
+    Evaluation, Experiment, LedgerFacts, Overrides, PartitionOnly, RoundMetrics, RunDirectory, RunFile,
+    Status, Summary, Timing,
 };
 use umbel_protocol::{BudgetExhausted, Checkpoint, Resumed, RoundId};
 use umbel_train::to_safetensors;
@@ -79,12 +80,21 @@ pub fn simulate(
     progress.end(exhausted.as_ref());
     let train_seconds = rounds_started.elapsed().as_secs_f64();
     let timing = timing(&world, session.rounds.len() as u64 - completed, train_seconds);
-    session.finish(&prepared, &mut world, status, || Timing { total_seconds: started.elapsed().as_secs_f64(), ..timing })
+    session.finish(&prepared, &mut world, status, || Timing {
+        total_seconds: started.elapsed().as_secs_f64(),
+        ..timing
+    })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
 fn timing(world: &World<'_>, rounds: u64, train_seconds: f64) -> Timing {
-    let rate = |count: u64| if train_seconds > 0.0 { count as f64 / train_seconds } else { 0.0 };
+    let rate = |count: u64| {
+        if train_seconds > 0.0 {
+            count as f64 / train_seconds
+        } else {
+            0.0
+        }
+    };
     Timing {
         total_seconds: 0.0,
         train_seconds,
@@ -125,7 +135,14 @@ impl Session {
         let secret = system_random()?;
         let ledger = LedgerWriter::new(SigningKey::from_secret(&secret));
         let target = Target::Planned(path);
-        Ok(Self { experiment, target, ledger, secret: Some(secret), rounds: Vec::new(), resumed: None })
+        Ok(Self {
+            experiment,
+            target,
+            ledger,
+            secret: Some(secret),
+            rounds: Vec::new(),
+            resumed: None,
+        })
     }
 
     fn resume(path: &Path, experiment: Option<Experiment>) -> Result<Self, SimulateError> {
@@ -141,36 +158,56 @@ impl Session {
 
         let ledger_file = directory.file(RunFile::Ledger);
         let text = directory.read_ledger()?;
-        let verified =
-            ledger::read(&text).map_err(|fault| SimulateError::Ledger { path: ledger_file.clone(), fault })?;
+        let verified = ledger::read(&text).map_err(|fault| SimulateError::Ledger {
+            path: ledger_file.clone(),
+            fault,
+        })?;
         if verified.order() == ledger::Order::Closed {
             return Err(umbel_protocol::ResumeError::Closed.into());
         }
         directory.truncate_ledger(verified.stored_bytes())?;
         directory.mend_openings()?;
         let secret = directory.read(RunFile::SigningKey)?;
-        let key = <[u8; 32]>::try_from(secret.as_slice()).ok().map(|secret| SigningKey::from_secret(&secret));
+        let key = <[u8; 32]>::try_from(secret.as_slice())
+            .ok()
+            .map(|secret| SigningKey::from_secret(&secret));
         let ledger = key.and_then(|key| LedgerWriter::resume(key, &verified).ok());
         let ledger = ledger.ok_or_else(|| SimulateError::Setting {
             key: "signing.key",
-            reason: format!("{} does not hold the key that signed the ledger", directory.file(RunFile::SigningKey).display()),
+            reason: format!(
+                "{} does not hold the key that signed the ledger",
+                directory.file(RunFile::SigningKey).display()
+            ),
         })?;
 
         let checkpoint = read_checkpoint(&directory)?;
         let released = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round.0);
         let lines = directory.truncate_metrics(released)?;
-        let rounds: Vec<RoundMetrics> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if rounds.len() as u64 != released || rounds.iter().zip(1..).any(|(line, round)| line.round != round) {
+        let rounds: Vec<RoundMetrics> = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        if rounds.len() as u64 != released || rounds.iter().zip(1..).any(|(line, round)| line.round != round)
+        {
             return Err(SimulateError::Setting {
                 key: "metrics.jsonl",
-                reason: format!("expected a line for each of rounds 1 to {released}, which the checkpoint stands after"),
+                reason: format!(
+                    "expected a line for each of rounds 1 to {released}, which the checkpoint stands after"
+                ),
             });
         }
         for file in [RunFile::Summary, RunFile::Report, RunFile::Model] {
             directory.remove(file)?;
         }
         let resumed = Some(Resumed::new(&verified, checkpoint));
-        Ok(Self { experiment: kept, target: Target::Open(directory), ledger, secret: None, rounds, resumed })
+        Ok(Self {
+            experiment: kept,
+            target: Target::Open(directory),
+            ledger,
+            secret: None,
+            rounds,
+            resumed,
+        })
     }
 
     /// The world to play in; for a new run this is the moment when its directory is made.
@@ -202,7 +239,8 @@ impl Session {
         let line = serde_json::to_string(metrics).map_err(json_fault)?;
         let state = world.run().checkpoint(RoundId(metrics.round));
         let path = self.directory()?.file(RunFile::Checkpoint);
-        let content = checkpoint::encode(&state).map_err(|fault| SimulateError::Checkpoint { path, fault })?;
+        let content =
+            checkpoint::encode(&state).map_err(|fault| SimulateError::Checkpoint { path, fault })?;
         let directory = self.directory()?;
         directory.append_metrics(&line)?;
         directory.write(RunFile::Checkpoint, &content)?;
@@ -229,12 +267,18 @@ impl Session {
         self.directory()?.write(RunFile::Model, &model)?;
         drop(model);
 
-        let evaluation =
-            |line: &RoundMetrics| Evaluation { round: line.round, loss: line.loss, accuracy: line.accuracy };
-        let best = self.rounds.iter().fold(None, |best: Option<&RoundMetrics>, line| match best {
-            Some(best) if best.accuracy >= line.accuracy => Some(best),
-            _ => Some(line),
-        });
+        let evaluation = |line: &RoundMetrics| Evaluation {
+            round: line.round,
+            loss: line.loss,
+            accuracy: line.accuracy,
+        };
+        let best = self
+            .rounds
+            .iter()
+            .fold(None, |best: Option<&RoundMetrics>, line| match best {
+                Some(best) if best.accuracy >= line.accuracy => Some(best),
+                _ => Some(line),
+            });
         let summary = Summary {
             name: prepared.experiment.name.clone(),
             seed: prepared.seed,
@@ -260,15 +304,21 @@ impl Session {
                 public_key: to_hex(&self.ledger.public_key()),
                 fingerprint: ledger::fingerprint(&self.ledger.public_key()),
             },
-            simulator_only: PartitionOnly { covered_by_epsilon: false, partition: facts::partition(prepared) },
+            simulator_only: PartitionOnly {
+                covered_by_epsilon: false,
+                partition: facts::partition(prepared),
+            },
         };
         let mut text = serde_json::to_string_pretty(&summary).map_err(json_fault)?;
         text.push('\n');
         self.directory()?.write(RunFile::Summary, text.as_bytes())?;
         let record = RunRecord::read(self.directory()?.path())?;
-        self.directory()?.write(RunFile::Report, report::render(&[record]).as_bytes())?;
+        self.directory()?
+            .write(RunFile::Report, report::render(&[record]).as_bytes())?;
 
-        world.run_mut().handle_close(model_sha256, Sha256::digest(text.as_bytes()).into())?;
+        world
+            .run_mut()
+            .handle_close(model_sha256, Sha256::digest(text.as_bytes()).into())?;
         world.drain_records(&mut self)?;
         if status != CloseStatus::Interrupted {
             self.directory()?.remove(RunFile::Checkpoint)?;
@@ -297,11 +347,16 @@ fn read_checkpoint(directory: &RunDirectory) -> Result<Option<Checkpoint>, Simul
         return Ok(None);
     }
     let content = directory.read(RunFile::Checkpoint)?;
-    checkpoint::decode(&content).map(Some).map_err(|fault| SimulateError::Checkpoint { path, fault })
+    checkpoint::decode(&content)
+        .map(Some)
+        .map_err(|fault| SimulateError::Checkpoint { path, fault })
 }
 
 fn same_experiment(path: &Path, recorded: &str, now: &str) -> Result<(), SimulateError> {
-    let mut lines = recorded.lines().zip(now.lines()).filter(|(recorded, now)| recorded != now);
+    let mut lines = recorded
+        .lines()
+        .zip(now.lines())
+        .filter(|(recorded, now)| recorded != now);
     let differing = match lines.next() {
         Some((recorded, now)) => Some((recorded, now)),
         None if recorded != now => Some(("fewer or more lines", "another number of lines")),
@@ -347,5 +402,8 @@ fn system_random<const N: usize>() -> Result<[u8; N], SimulateError> {
 }
 
 fn json_fault(error: serde_json::Error) -> SimulateError {
-    SimulateError::Setting { key: "summary", reason: error.to_string() }
+    SimulateError::Setting {
+        key: "summary",
+        reason: error.to_string(),
+    }
 }

@@ -75,12 +75,18 @@ impl Tally {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "finite values saturate, and a diagnostic may")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "finite values saturate, and a diagnostic may"
+)]
 fn fixed(value: f64) -> i128 {
     (value * SCALE).round() as i128
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a diagnostic needs no more than f64 holds")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a diagnostic needs no more than f64 holds"
+)]
 fn ratio(sum: i128, count: u64, scale: f64) -> Option<f64> {
     (count > 0).then(|| sum as f64 / scale / count as f64)
 }
@@ -90,13 +96,27 @@ mod tests {
     use super::*;
 
     fn client(loss: f64, norm: f64) -> (LocalReport, ClipOutcome) {
-        let report = LocalReport { n_examples: 3, n_steps: 1, n_examples_seen: 3, mean_loss: loss };
-        (report, ClipOutcome { norm, clipped: norm > 1.0, non_finite: !norm.is_finite() })
+        let report = LocalReport {
+            n_examples: 3,
+            n_steps: 1,
+            n_examples_seen: 3,
+            mean_loss: loss,
+        };
+        (
+            report,
+            ClipOutcome {
+                norm,
+                clipped: norm > 1.0,
+                non_finite: !norm.is_finite(),
+            },
+        )
     }
 
     #[test]
     fn order_and_threads_do_not_matter() {
-        let clients: Vec<_> = (0..100).map(|i| client(f64::from(i).sqrt(), 1.0 / f64::from(i + 1))).collect();
+        let clients: Vec<_> = (0..100)
+            .map(|i| client(f64::from(i).sqrt(), 1.0 / f64::from(i + 1)))
+            .collect();
         let mut forward = Tally::default();
         let mut halves = [Tally::default(), Tally::default()];
         for (place, (report, outcome)) in clients.iter().enumerate() {
@@ -106,23 +126,40 @@ mod tests {
         }
         let [mut backward, second] = halves;
         backward.merge(second);
-        let counts = RoundCounts { cohort: 100, reports: 100 };
+        let counts = RoundCounts {
+            cohort: 100,
+            reports: 100,
+        };
         assert_eq!(forward.simulator_only(counts), backward.simulator_only(counts));
     }
 
     #[test]
     fn an_empty_round_has_no_means() {
         let numbers = Tally::default().simulator_only(RoundCounts::default());
-        assert_eq!((numbers.clipped_fraction, numbers.update_norm_mean, numbers.train_loss), (None, None, None));
+        assert_eq!(
+            (
+                numbers.clipped_fraction,
+                numbers.update_norm_mean,
+                numbers.train_loss
+            ),
+            (None, None, None)
+        );
     }
 
     #[test]
     fn non_finite_updates_are_counted_and_left_out_of_means() {
         let mut tally = Tally::default();
-        for (report, outcome) in [client(1.0, 2.0), client(f64::NAN, f64::NAN), client(f64::INFINITY, f64::INFINITY)] {
+        for (report, outcome) in [
+            client(1.0, 2.0),
+            client(f64::NAN, f64::NAN),
+            client(f64::INFINITY, f64::INFINITY),
+        ] {
             tally.add(report, outcome);
         }
-        let numbers = tally.simulator_only(RoundCounts { cohort: 3, reports: 3 });
+        let numbers = tally.simulator_only(RoundCounts {
+            cohort: 3,
+            reports: 3,
+        });
         assert_eq!((numbers.non_finite, numbers.update_norm_mean), (2, Some(2.0)));
     }
 }

@@ -12,7 +12,9 @@ use umbel_protocol::{
     BudgetExhausted, ClientRound, Event, HandleError, Outgoing, Resumed, Run, ServerMessage, Sources,
     Timestamp,
 };
-use umbel_train::{Evaluation, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks};
+use umbel_train::{
+    Evaluation, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks,
+};
 
 use crate::tally::Tally;
 use crate::{Prepared, SimulateError};
@@ -25,7 +27,11 @@ pub trait Recorder {
 
 /// What one call of [`World::step`] did.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, clippy::exhaustive_enums, reason = "one value a round, handled at once")]
+#[allow(
+    clippy::large_enum_variant,
+    clippy::exhaustive_enums,
+    reason = "one value a round, handled at once"
+)]
 pub enum Step {
     /// No further round will open.
     Ended {
@@ -63,23 +69,41 @@ struct Worker {
 impl<'a> World<'a> {
     /// A world before its first round.
     pub fn new(prepared: &'a Prepared, n_threads: usize) -> Result<Self, SimulateError> {
-        let run = Run::new(prepared.plan.clone(), sources(prepared), prepared.initial.clone(), n_threads)?;
+        let run = Run::new(
+            prepared.plan.clone(),
+            sources(prepared),
+            prepared.initial.clone(),
+            n_threads,
+        )?;
         Self::with_run(prepared, run, n_threads)
     }
 
     /// A world that goes on where a run was interrupted.
     pub fn resume(prepared: &'a Prepared, resumed: Resumed, n_threads: usize) -> Result<Self, SimulateError> {
         let initial = prepared.initial.clone();
-        let run = Run::resume(prepared.plan.clone(), sources(prepared), initial, resumed, n_threads)?;
+        let run = Run::resume(
+            prepared.plan.clone(),
+            sources(prepared),
+            initial,
+            resumed,
+            n_threads,
+        )?;
         Self::with_run(prepared, run, n_threads)
     }
 
     fn with_run(prepared: &'a Prepared, run: Run, n_threads: usize) -> Result<Self, SimulateError> {
         let trainer = LocalTrainer::new(prepared.model.as_ref(), &prepared.train, prepared.training)
-            .map_err(|error| SimulateError::Setting { key: "training", reason: error.to_string() })?;
+            .map_err(|error| SimulateError::Setting {
+                key: "training",
+                reason: error.to_string(),
+            })?;
         let dimension = prepared.initial.len();
         let workers = (0..n_threads.max(1))
-            .map(|_| Worker { workspace: TrainingWorkspace::new(), update: vec![0.0; dimension], quantized: Vec::new() })
+            .map(|_| Worker {
+                workspace: TrainingWorkspace::new(),
+                update: vec![0.0; dimension],
+                quantized: Vec::new(),
+            })
             .collect();
         Ok(Self {
             prepared,
@@ -153,11 +177,20 @@ impl<'a> World<'a> {
         let mut step = None;
         while let Some(event) = self.run.poll_event() {
             match event {
-                Event::Store { token, record, opening } => {
+                Event::Store {
+                    token,
+                    record,
+                    opening,
+                } => {
                     recorder.store(&record, opening.as_deref())?;
                     self.run.handle_stored(token)?;
                 }
-                Event::Released { round, parameters, spent, counts } => {
+                Event::Released {
+                    round,
+                    parameters,
+                    spent,
+                    counts,
+                } => {
                     let evaluation = self.evaluate(&parameters);
                     let finite = |epsilon: Epsilon| Some(epsilon.value()).filter(|value| value.is_finite());
                     let EpsilonBounds { lower, upper } = spent;
@@ -191,13 +224,20 @@ impl<'a> World<'a> {
                     let mut tally = Tally::default();
                     let result = loop {
                         let next = run.lock().unwrap_or_else(PoisonError::into_inner).poll_outgoing();
-                        let Some(Outgoing { to, message: ServerMessage::Invite(invitation) }) = next else { break Ok(()) };
+                        let Some(Outgoing {
+                            to,
+                            message: ServerMessage::Invite(invitation),
+                        }) = next
+                        else {
+                            break Ok(());
+                        };
                         if stop.load(Ordering::Relaxed) {
                             break Ok(());
                         }
                         let client = ClientRound::new(invitation);
                         let seed = seeds.derive(Purpose::Shuffling, client.round().0, to.0);
-                        let examples = usize::try_from(to.0).map_or(&[][..], |place| prepared.partition.examples(place));
+                        let examples =
+                            usize::try_from(to.0).map_or(&[][..], |place| prepared.partition.examples(place));
                         let report = trainer.train(
                             client.model(),
                             examples,
@@ -205,9 +245,14 @@ impl<'a> World<'a> {
                             &mut worker.workspace,
                             &mut worker.update,
                         );
-                        let (message, outcome) = client.report(&worker.update, std::mem::take(&mut worker.quantized));
+                        let (message, outcome) =
+                            client.report(&worker.update, std::mem::take(&mut worker.quantized));
                         tally.add(report, outcome);
-                        match run.lock().unwrap_or_else(PoisonError::into_inner).handle_message(to, message) {
+                        match run
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .handle_message(to, message)
+                        {
                             Ok(buffer) => worker.quantized = buffer,
                             Err(fault) => break Err(HandleError::ClientFault(fault)),
                         }
@@ -239,9 +284,12 @@ impl<'a> World<'a> {
                 scope.spawn(move || {
                     loop {
                         let place = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(range) = chunks.get(place).cloned() else { break };
+                        let Some(range) = chunks.get(place).cloned() else {
+                            break;
+                        };
                         let model = prepared.model.as_ref();
-                        let part = evaluate_chunk(model, parameters, &prepared.test, range, &mut worker.workspace);
+                        let part =
+                            evaluate_chunk(model, parameters, &prepared.test, range, &mut worker.workspace);
                         // Each place is taken once.
                         let _ = results[place].set(part);
                     }

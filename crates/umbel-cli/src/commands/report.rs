@@ -10,7 +10,11 @@ use crate::args::ReportArgs;
 use crate::output;
 
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let records: Vec<_> = args.runs.iter().map(|directory| RunRecord::read(directory)).collect::<Result<_, _>>()?;
+    let records: Vec<_> = args
+        .runs
+        .iter()
+        .map(|directory| RunRecord::read(directory))
+        .collect::<Result<_, _>>()?;
     let target = args.out.clone().unwrap_or_else(|| match args.runs.as_slice() {
         [only] => only.join("report.html"),
         _ => PathBuf::from("comparison.html"),

@@ -27,7 +27,11 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
     };
     let stop = stop_on_signals().context("cannot listen for Ctrl-C")?;
-    let options = Options { out: args.out.clone(), resume: args.resume.clone(), n_threads };
+    let options = Options {
+        out: args.out.clone(),
+        resume: args.resume.clone(),
+        n_threads,
+    };
     let mut shown = Shown::default();
     let summary = simulate(experiment, &options, &mut shown, &stop)?;
     if args.json {
@@ -43,14 +47,20 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
 
 fn read(path: &Path, args: &SimulateArgs) -> anyhow::Result<Experiment> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let overrides = Overrides { environment: env_settings(), settings: args.settings.clone(), seed: args.seed };
+    let overrides = Overrides {
+        environment: env_settings(),
+        settings: args.settings.clone(),
+        seed: args.seed,
+    };
     let directory = path.parent().unwrap_or(Path::new(""));
     Experiment::parse(&text, directory, &overrides).with_context(|| path.display().to_string())
 }
 
 /// Environment variables that are text; others can be no settings.
 fn env_settings() -> Vec<(String, String)> {
-    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// A flag that Ctrl-C and a polite request to end set. The second one ends the process at once.
@@ -145,21 +155,40 @@ fn describe(summary: &Summary, directory: &Path) -> String {
     }
     lines.push(match privacy.epsilon {
         Some(epsilon) => {
-            let lower = privacy.epsilon_lower.map_or(String::new(), |lower| format!(", and no ε below {lower:.4} holds"));
-            format!("  privacy        ε = {epsilon:.4} at δ = {:e} ({}{lower})", privacy.delta, privacy.accountant)
+            let lower = privacy.epsilon_lower.map_or(String::new(), |lower| {
+                format!(", and no ε below {lower:.4} holds")
+            });
+            format!(
+                "  privacy        ε = {epsilon:.4} at δ = {:e} ({}{lower})",
+                privacy.delta, privacy.accountant
+            )
         }
         None => "  privacy        NOT PRIVATE: NO NOISE WAS ADDED, ε IS INFINITE".to_owned(),
     });
-    lines.push(format!("  unit           {}: all data of one client", privacy.unit));
+    lines.push(format!(
+        "  unit           {}: all data of one client",
+        privacy.unit
+    ));
     lines.push(format!("  relation       {}", privacy.neighbors));
-    lines.push(format!("  trust          {}: the server adds the noise and is trusted", privacy.trust));
+    lines.push(format!(
+        "  trust          {}: the server adds the noise and is trusted",
+        privacy.trust
+    ));
     lines.push(format!(
         "  simulated      {}: noise is reproducible from the seed; this ε describes the mechanism, not this model file",
         if privacy.simulated { "yes" } else { "no" }
     ));
     lines.push("  not covered".to_owned());
-    lines.extend(privacy.not_covered.iter().skip(usize::from(privacy.simulated)).map(|item| format!("    - {item}")));
-    let multiplier = privacy.noise_multiplier.map_or("none".to_owned(), |multiplier| format!("{multiplier:.4}"));
+    lines.extend(
+        privacy
+            .not_covered
+            .iter()
+            .skip(usize::from(privacy.simulated))
+            .map(|item| format!("    - {item}")),
+    );
+    let multiplier = privacy
+        .noise_multiplier
+        .map_or("none".to_owned(), |multiplier| format!("{multiplier:.4}"));
     lines.push(format!(
         "  mechanism      clip norm {}, noise multiplier {multiplier} ({}), {} sampling at rate {:.4}",
         privacy.clip_norm, privacy.noise, privacy.sampling, privacy.sampling_rate
@@ -168,8 +197,15 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         "  time           {:.1} s; {:.0} clients and {:.0} examples a second in rounds",
         summary.timing.total_seconds, summary.timing.clients_per_second, summary.timing.examples_per_second
     ));
-    lines.push(format!("  model          {} (sha256 {}…)", directory.join("model.safetensors").display(), &summary.model_sha256[..16]));
-    lines.push(format!("  report         {}", directory.join("report.html").display()));
+    lines.push(format!(
+        "  model          {} (sha256 {}…)",
+        directory.join("model.safetensors").display(),
+        &summary.model_sha256[..16]
+    ));
+    lines.push(format!(
+        "  report         {}",
+        directory.join("report.html").display()
+    ));
     lines.push(format!("  ledger signer  {}", summary.ledger.fingerprint));
     lines.join("\n")
 }

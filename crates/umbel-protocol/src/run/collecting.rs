@@ -36,7 +36,16 @@ impl Collecting {
         };
         let reported = vec![false; cohort.len()];
         let sum = IntegerSum::new(dimension);
-        Self { round, deadline, dimension, cohort, n_invited: 0, reported, n_reports: 0, sum }
+        Self {
+            round,
+            deadline,
+            dimension,
+            cohort,
+            n_invited: 0,
+            reported,
+            n_reports: 0,
+            sum,
+        }
     }
 
     pub(super) fn round(&self) -> RoundId {
@@ -65,10 +74,18 @@ impl Collecting {
     }
 
     /// Adds one report to the sum and gives its memory back. What is refused changes nothing.
-    pub(super) fn handle_report(&mut self, from: ClientId, message: ClientMessage) -> Result<Vec<i32>, ClientFault> {
+    pub(super) fn handle_report(
+        &mut self,
+        from: ClientId,
+        message: ClientMessage,
+    ) -> Result<Vec<i32>, ClientFault> {
         let ClientMessage::Report { round, update } = message;
         if round != self.round {
-            return Err(ClientFault::OtherRound { client: from, open: Some(self.round), got: round });
+            return Err(ClientFault::OtherRound {
+                client: from,
+                open: Some(self.round),
+                got: round,
+            });
         }
         let Ok(place) = self.cohort.binary_search(&from.0) else {
             return Err(ClientFault::NotInvited { client: from, round });
@@ -78,16 +95,25 @@ impl Collecting {
         }
         if update.values().len() != self.dimension {
             let got = update.values().len();
-            return Err(ClientFault::Dimension { client: from, expected: self.dimension, got });
+            return Err(ClientFault::Dimension {
+                client: from,
+                expected: self.dimension,
+                got,
+            });
         }
-        self.sum.add(&update).map_err(|_| ClientFault::OtherQuantization { client: from })?;
+        self.sum
+            .add(&update)
+            .map_err(|_| ClientFault::OtherQuantization { client: from })?;
         self.reported[place] = true;
         self.n_reports += 1;
         Ok(update.into_buffer())
     }
 
     pub(super) fn counts(&self) -> RoundCounts {
-        RoundCounts { cohort: self.cohort.len() as u64, reports: self.n_reports }
+        RoundCounts {
+            cohort: self.cohort.len() as u64,
+            reports: self.n_reports,
+        }
     }
 
     /// The sum, for the one who may learn it.

@@ -10,7 +10,8 @@ use crate::{RunPlan, Sampling};
 pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> Header {
     let settings = plan.settings();
     let Sampling::Poisson { rate } = plan.sampling();
-    let simulated = [sources.noise.provenance(), sources.cohort.provenance()].contains(&Provenance::Simulated);
+    let simulated =
+        [sources.noise.provenance(), sources.cohort.provenance()].contains(&Provenance::Simulated);
     Header {
         version: 1,
         run: settings.description.name.clone(),
@@ -29,7 +30,11 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> Head
         round_event: plan.round_event(),
         clip_norm: settings.mechanism.quantizer().clip_norm().value(),
         grid_unit: settings.mechanism.quantizer().grid_unit(),
-        noise: settings.mechanism.noise_kind().map_or("none", NoiseKind::as_str).to_owned(),
+        noise: settings
+            .mechanism
+            .noise_kind()
+            .map_or("none", NoiseKind::as_str)
+            .to_owned(),
         dimension: initial.len() as u64,
         delta: settings.delta.value(),
         epsilon_budget: settings.epsilon_budget.map(|epsilon| epsilon.value()),

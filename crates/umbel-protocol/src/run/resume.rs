@@ -88,7 +88,13 @@ impl Resumed {
                 Body::Close(_) | Body::Header(_) | Body::Reserve(_) | Body::Resume(_) | Body::Void(_) => {}
             }
         }
-        Self { charged, checkpoint, header: ledger.header().clone(), order: ledger.order(), releases }
+        Self {
+            charged,
+            checkpoint,
+            header: ledger.header().clone(),
+            order: ledger.order(),
+            releases,
+        }
     }
 }
 
@@ -98,7 +104,10 @@ impl Replay {
     }
 
     pub(super) fn release_of(&self, round: RoundId) -> Option<Digest> {
-        self.releases.iter().find(|(released, _)| *released == round.0).map(|(_, hash)| *hash)
+        self.releases
+            .iter()
+            .find(|(released, _)| *released == round.0)
+            .map(|(_, hash)| *hash)
     }
 }
 
@@ -120,10 +129,16 @@ impl Run {
         let simulated = resumed.header.simulated;
         debug_assert_eq!(simulated, sources.noise.provenance() == Provenance::Simulated);
         let released = resumed.releases.last().map_or(0, |(round, _)| *round);
-        let at = resumed.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.round.0);
+        let at = resumed
+            .checkpoint
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.round.0);
         if at > released || (!simulated && at < released) {
             let expected = format!("the model of round {released}, the last release on the ledger");
-            return Err(ResumeError::Checkpoint { expected, got: format!("the model of round {at}") });
+            return Err(ResumeError::Checkpoint {
+                expected,
+                got: format!("the model of round {at}"),
+            });
         }
         let open_round = match resumed.order {
             Order::Closed => return Err(ResumeError::Closed),
@@ -157,10 +172,12 @@ impl Run {
                 got: format!("one of {}", checkpoint.parameters.len()),
             });
         }
-        self.strategy.restore(&checkpoint.strategy).map_err(|error| ResumeError::Checkpoint {
-            expected: error.expected,
-            got: error.got,
-        })?;
+        self.strategy
+            .restore(&checkpoint.strategy)
+            .map_err(|error| ResumeError::Checkpoint {
+                expected: error.expected,
+                got: error.got,
+            })?;
         self.parameters = checkpoint.parameters;
         Ok(())
     }
@@ -180,8 +197,27 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         };
     }
     compare!(
-        version, run, unit, trust, neighbors, simulated, accountant, sampling, sampling_rate, population, cohort, rounds,
-        round_event, clip_norm, grid_unit, noise, dimension, delta, epsilon_budget, experiment_sha256, data_sha256,
+        version,
+        run,
+        unit,
+        trust,
+        neighbors,
+        simulated,
+        accountant,
+        sampling,
+        sampling_rate,
+        population,
+        cohort,
+        rounds,
+        round_event,
+        clip_norm,
+        grid_unit,
+        noise,
+        dimension,
+        delta,
+        epsilon_budget,
+        experiment_sha256,
+        data_sha256,
         initial_model_sha256,
     );
     Ok(())

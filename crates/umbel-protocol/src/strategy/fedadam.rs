@@ -18,23 +18,51 @@ pub(super) struct FedAdam {
 
 impl FedAdam {
     /// For a model of `dimension` parameters. Rates above 0, decays in [0, 1).
-    pub(super) fn new(dimension: usize, learning_rate: f64, beta_1: f64, beta_2: f64, tau: f64) -> Result<Self, PlanError> {
+    pub(super) fn new(
+        dimension: usize,
+        learning_rate: f64,
+        beta_1: f64,
+        beta_2: f64,
+        tau: f64,
+    ) -> Result<Self, PlanError> {
         let check = |key: &'static str, value: f64, holds: bool, expected: &str| {
-            #[allow(clippy::cast_possible_truncation, reason = "a step size needs no more than f32")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "a step size needs no more than f32"
+            )]
             let single = value as f32;
             if holds && single.is_finite() {
                 Ok(single)
             } else {
-                Err(PlanError::Setting { key, expected: expected.to_owned(), got: value.to_string() })
+                Err(PlanError::Setting {
+                    key,
+                    expected: expected.to_owned(),
+                    got: value.to_string(),
+                })
             }
         };
         let positive = "a finite number above 0";
         let decay = "a number of at least 0 and below 1";
-        let rate = check("federation.strategy.learning_rate", learning_rate, learning_rate > 0.0, positive)?;
+        let rate = check(
+            "federation.strategy.learning_rate",
+            learning_rate,
+            learning_rate > 0.0,
+            positive,
+        )?;
         let tau = check("federation.strategy.tau", tau, tau > 0.0, positive)?;
         Ok(Self {
-            beta_1: check("federation.strategy.beta_1", beta_1, (0.0..1.0).contains(&beta_1), decay)?,
-            beta_2: check("federation.strategy.beta_2", beta_2, (0.0..1.0).contains(&beta_2), decay)?,
+            beta_1: check(
+                "federation.strategy.beta_1",
+                beta_1,
+                (0.0..1.0).contains(&beta_1),
+                decay,
+            )?,
+            beta_2: check(
+                "federation.strategy.beta_2",
+                beta_2,
+                (0.0..1.0).contains(&beta_2),
+                decay,
+            )?,
             learning_rate: rate,
             tau,
             first_moment: vec![0.0; dimension],
@@ -55,14 +83,22 @@ impl Strategy for FedAdam {
 
     fn state(&self) -> Vec<StateVector> {
         vec![
-            StateVector { name: "first_moment".to_owned(), values: self.first_moment.clone() },
-            StateVector { name: "second_moment".to_owned(), values: self.second_moment.clone() },
+            StateVector {
+                name: "first_moment".to_owned(),
+                values: self.first_moment.clone(),
+            },
+            StateVector {
+                name: "second_moment".to_owned(),
+                values: self.second_moment.clone(),
+            },
         ]
     }
 
     fn restore(&mut self, state: &[StateVector]) -> Result<(), StrategyStateError> {
-        let mut targets =
-            [("first_moment", &mut self.first_moment), ("second_moment", &mut self.second_moment)];
+        let mut targets = [
+            ("first_moment", &mut self.first_moment),
+            ("second_moment", &mut self.second_moment),
+        ];
         restore_into(&mut targets, state)
     }
 }

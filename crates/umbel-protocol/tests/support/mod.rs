@@ -1,5 +1,10 @@
 //! A run to test, and a driver that stores records in memory.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses its part"
+)]
 
 use std::time::Duration;
 
@@ -7,8 +12,8 @@ use umbel_accounting::ledger::{Body, LedgerWriter, SigningKey, VerifiedLedger, r
 use umbel_accounting::{AccountantKind, ClipNorm, Delta, Epsilon, NoiseMultiplier};
 use umbel_mechanisms::{CentralGaussian, CohortSource, NoiseKind, NoiseSource, Quantizer, SimulationSeed};
 use umbel_protocol::{
-    ClientId, ClientMessage, Description, Event, PlanSettings, PrivacyUnit, RoundId, Run, RunPlan, Sources, StoreToken,
-    StrategySpec, Timestamp, Trust,
+    ClientId, ClientMessage, Description, Event, PlanSettings, PrivacyUnit, RoundId, Run, RunPlan, Sources,
+    StoreToken, StrategySpec, Timestamp, Trust,
 };
 
 pub const DIMENSION: usize = 5;
@@ -46,22 +51,35 @@ pub fn plan() -> RunPlan {
 }
 
 pub fn limited_plan(epsilon: f64) -> RunPlan {
-    RunPlan::new(PlanSettings { epsilon_budget: Some(Epsilon::new(epsilon).unwrap()), ..settings() }).unwrap()
+    RunPlan::new(PlanSettings {
+        epsilon_budget: Some(Epsilon::new(epsilon).unwrap()),
+        ..settings()
+    })
+    .unwrap()
 }
 
 pub fn sources() -> Sources {
     let seed = || SimulationSeed::new(42);
-    Sources { cohort: CohortSource::simulated(seed()), noise: NoiseSource::simulated(seed()), commitment: [9; 32] }
+    Sources {
+        cohort: CohortSource::simulated(seed()),
+        noise: NoiseSource::simulated(seed()),
+        commitment: [9; 32],
+    }
 }
 
 pub fn report(round: u64, update: &[f32]) -> ClientMessage {
     let (update, _) = Quantizer::new(clip_norm()).clip_and_quantize(update, Vec::new());
-    ClientMessage::Report { round: RoundId(round), update }
+    ClientMessage::Report {
+        round: RoundId(round),
+        update,
+    }
 }
 
 /// What client `id` sends in `round`.
 pub fn update(round: u64, id: u64) -> Vec<f32> {
-    (0..DIMENSION).map(|place| ((round * 31 + id * 7 + place as u64) % 11) as f32 / 20.0 - 0.25).collect()
+    (0..DIMENSION)
+        .map(|place| ((round * 31 + id * 7 + place as u64) % 11) as f32 / 20.0 - 0.25)
+        .collect()
 }
 
 pub fn at(seconds: u64) -> Timestamp {
@@ -88,7 +106,12 @@ impl Store {
 
     pub fn reopen(&self) -> Self {
         let writer = LedgerWriter::resume(SigningKey::from_secret(&[3; 32]), &self.ledger()).unwrap();
-        Self { writer, text: self.text.clone(), told: Vec::new(), waiting: None }
+        Self {
+            writer,
+            text: self.text.clone(),
+            told: Vec::new(),
+            waiting: None,
+        }
     }
 
     pub fn ledger(&self) -> VerifiedLedger {
@@ -117,7 +140,10 @@ impl Store {
     /// Stores the record that waits.
     pub fn acknowledge(&mut self, run: &mut Run) {
         let (token, record) = self.waiting.take().expect("a record waits");
-        self.text += &self.writer.append(&record).expect("the engine keeps the ledger's order");
+        self.text += &self
+            .writer
+            .append(&record)
+            .expect("the engine keeps the ledger's order");
         run.handle_stored(token).unwrap();
         self.listen(run);
     }
@@ -145,7 +171,8 @@ pub fn play_round(run: &mut Run, store: &mut Store, now: u64, reverse: bool) {
     }
     let round = run.rounds() + 1;
     for ClientId(id) in invited {
-        run.handle_message(ClientId(id), report(round, &update(round, id))).unwrap();
+        run.handle_message(ClientId(id), report(round, &update(round, id)))
+            .unwrap();
     }
     if let Some(deadline) = run.poll_timeout() {
         run.handle_timeout(deadline).unwrap();
