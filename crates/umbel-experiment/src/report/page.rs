@@ -1,0 +1,54 @@
+//! The page as a whole.
+
+use super::{
+    diagnostics, facts, header, markup::Markup, privacy, progress, record::RunRecord, style::STYLE,
+    view::RunView,
+};
+
+/// Forbids the page to run or fetch anything, should a browser ever find something in it to run or fetch.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// Renders one run, or several compared, as one HTML page that is complete in itself.
+///
+/// The page holds its style sheet and its plots, no script and no address of another file. It follows the
+/// reader's choice of a light or dark scheme and prints in the light one. Every text from the records is escaped.
+/// What the records do not hold is left out; the result depends on nothing but the records.
+pub fn render(runs: &[RunRecord]) -> String {
+    let runs = RunView::all(runs);
+    let mut page = Markup::default();
+    page.verbatim("<!doctype html>\n");
+    page.element("html", &[("lang", "en")], |page| {
+        page.line();
+        page.element("head", &[], |page| {
+            page.void("meta", &[("charset", "utf-8")]);
+            page.void(
+                "meta",
+                &[
+                    ("name", "viewport"),
+                    ("content", "width=device-width, initial-scale=1"),
+                ],
+            );
+            page.void(
+                "meta",
+                &[("http-equiv", "Content-Security-Policy"), ("content", POLICY)],
+            );
+            // Without this, browsers ask the server for an icon.
+            page.void("link", &[("rel", "icon"), ("href", "data:,")]);
+            page.leaf("title", &[], &header::title(&runs));
+            page.element("style", &[], |page| page.verbatim(STYLE));
+        });
+        page.line();
+        page.element("body", &[], |page| {
+            page.element("main", &[], |page| {
+                header::header(page, &runs);
+                progress::section(page, &runs);
+                privacy::section(page, &runs);
+                facts::section(page, &runs);
+                diagnostics::section(page, &runs);
+            });
+        });
+        page.line();
+    });
+    page.line();
+    page.into_string()
+}
