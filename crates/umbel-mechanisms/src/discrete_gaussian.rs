@@ -92,12 +92,10 @@ impl DiscreteGaussian {
                 self.strips.accept_slowly(proposal, &mut offset, stream)
             });
             if let Some(strip) = strip {
-                let magnitude = i64::try_from(strip << self.strip_bits | offset).expect("below 2^50");
-                if !proposal.is_negative {
-                    return magnitude;
-                }
-                if magnitude != 0 || self.strip_bits == 0 {
-                    return -magnitude;
+                let magnitude = i64::try_from(strip << self.strip_bits | offset).expect("below 2^53");
+                let is_counted_twice = magnitude == 0 && proposal.is_negative && self.strip_bits > 0;
+                if !is_counted_twice {
+                    return if proposal.is_negative { -magnitude } else { magnitude };
                 }
             }
         }

@@ -284,7 +284,8 @@ impl Strips {
                 .collect()
         };
         let fits = |scale: u64| weights(scale).iter().sum::<u64>() <= N_CELLS as u64;
-        let (mut low, mut high) = (1, SCALE_DENOMINATOR * N_CELLS as u64);
+        // The first strip alone takes c / 2 cells or more.
+        let (mut low, mut high) = (1, 4 * SCALE_DENOMINATOR * N_CELLS as u64);
         assert!(fits(low), "more strips than cells");
         while high - low > 1 {
             let middle = low.midpoint(high);
@@ -306,8 +307,8 @@ impl Strips {
             self.cells[cell..end].fill(strip);
             cell = end;
         }
-        // Thresholds up to about 8 standard deviations; beyond, with a probability of 1e-15, they are computed when needed.
-        let n_near = (2 * self.n_body()).min(self.n_strips);
+        // Thresholds up to about 8 standard deviations, or to 64 strips; those beyond are computed when needed, hardly ever.
+        let n_near = (2 * self.n_body()).max(64).min(self.n_strips);
         self.thresholds = (0..n_near).map(|strip| self.near_thresholds(strip)).collect();
         for (strip, quick) in self.quick.iter_mut().enumerate().take(self.weights.len() - 1) {
             *quick = u8::try_from(self.thresholds[strip].0 >> (64 - QUICK_BITS)).expect("8 bits are left");
