@@ -8,6 +8,7 @@ mod accountant;
 mod binomial;
 pub mod calibrate;
 mod event;
+pub mod filter;
 mod gaussian;
 pub mod ledger;
 pub mod matrix;
@@ -18,6 +19,7 @@ mod quadrature;
 mod rdp;
 mod search;
 mod special;
+pub mod tuning;
 
 pub use accountant::{Accountant, AccountantKind, AccountingError, EpsilonBounds, Unsupported, accountant};
 pub use event::{DpEvent, NeighboringRelation};
