@@ -13,6 +13,7 @@
 
 mod banded;
 mod buffered;
+mod mechanism;
 mod state;
 mod tree;
 
@@ -21,6 +22,7 @@ use std::fmt;
 use umbel_accounting::matrix::MatrixStrategy;
 use zeroize::Zeroizing;
 
+pub use self::mechanism::MatrixMechanism;
 use self::{banded::Banded, buffered::Buffered, tree::Tree};
 
 /// One vector of secret numbers.
@@ -33,6 +35,7 @@ type Row = Zeroizing<Vec<f64>>;
 /// each binary digit of the number of rounds for a tree.
 pub struct CorrelatedNoise {
     dimension: usize,
+    most_rounds: u64,
     n_rounds: u64,
     kernel: Kernel,
 }
@@ -69,6 +72,12 @@ pub enum CorrelatedError {
         /// Numbers of 8 bytes that were asked for.
         expected: usize,
     },
+    /// The sensitivity was computed for so many rounds and no more.
+    #[error("the run is over after {expected} rounds, got one more")]
+    RunOver {
+        /// Rounds that were planned.
+        expected: u64,
+    },
     /// A stored state that is not one.
     #[error("stored noise state: expected {expected}, got {got}")]
     State {
@@ -83,8 +92,14 @@ pub enum CorrelatedError {
 }
 
 impl CorrelatedNoise {
-    /// The recursion of `strategy` before the first round, for vectors of `dimension` numbers.
-    pub fn new(strategy: &MatrixStrategy, dimension: usize) -> Result<Self, CorrelatedError> {
+    /// The recursion of `strategy` before the first of `n_rounds` rounds, for vectors of `dimension` numbers.
+    ///
+    /// [`MatrixMechanism::noise`] calls this with the number of rounds that its event is charged for.
+    pub fn new(
+        strategy: &MatrixStrategy,
+        n_rounds: usize,
+        dimension: usize,
+    ) -> Result<Self, CorrelatedError> {
         let kernel = match strategy {
             MatrixStrategy::Buffered(strategy) => {
                 Kernel::Buffered(Buffered::new(strategy.clone(), dimension)?)
@@ -95,6 +110,7 @@ impl CorrelatedNoise {
         };
         Ok(Self {
             dimension,
+            most_rounds: n_rounds as u64,
             n_rounds: 0,
             kernel,
         })
@@ -106,6 +122,11 @@ impl CorrelatedNoise {
     /// takes `dimension` numbers. On an error neither the state nor `noise` has changed; the draws may be
     /// used for the same round again.
     pub fn next_round(&mut self, draws: &[f64], noise: &mut [f64]) -> Result<(), CorrelatedError> {
+        if self.n_rounds >= self.most_rounds {
+            return Err(CorrelatedError::RunOver {
+                expected: self.most_rounds,
+            });
+        }
         let expected = self.n_draws();
         if draws.len() != expected {
             return Err(CorrelatedError::Length {
@@ -239,7 +260,7 @@ mod tests {
         tolerance: f64,
     ) {
         let dimension = 3;
-        let mut state = CorrelatedNoise::new(strategy, dimension).unwrap();
+        let mut state = CorrelatedNoise::new(strategy, n, dimension).unwrap();
         let (draws, noise) = run(&mut state, n, 7);
         let dense: Vec<Vec<f64>> = (0..n)
             .map(|row| (0..=row).map(|col| entry(row, col)).collect())
@@ -304,7 +325,7 @@ mod tests {
         let tree = TreeStrategy::restarted(TreeEstimator::FromBelow, per_tree).unwrap();
         let strategy = MatrixStrategy::Tree(tree);
         let counts: Vec<usize> = {
-            let mut state = CorrelatedNoise::new(&strategy, 1).unwrap();
+            let mut state = CorrelatedNoise::new(&strategy, n, 1).unwrap();
             run(&mut state, n, 0).0.iter().map(Vec::len).collect()
         };
         let total: usize = counts.iter().sum();
@@ -315,7 +336,7 @@ mod tests {
         // Prefix sums of the noise that each single draw of 1 makes.
         let responses: Vec<Vec<f64>> = (0..total)
             .map(|impulse| {
-                let mut state = CorrelatedNoise::new(&strategy, 1).unwrap();
+                let mut state = CorrelatedNoise::new(&strategy, n, 1).unwrap();
                 let (mut position, mut prefix) = (0, 0.0);
                 let mut rounds = Vec::new();
                 for count in &counts {
@@ -373,7 +394,7 @@ mod tests {
         fn a_stored_state_goes_on_bit_for_bit(
             strategy in any_strategy(), before in 0_usize..40, after in 1_usize..40, dimension in 0_usize..5,
         ) {
-            let mut state = CorrelatedNoise::new(&strategy, dimension).unwrap();
+            let mut state = CorrelatedNoise::new(&strategy, 1000, dimension).unwrap();
             run(&mut state, before, 1);
             let bytes = state.encode();
             let mut resumed = CorrelatedNoise::decode(&bytes).unwrap();
@@ -388,7 +409,7 @@ mod tests {
             strategy in any_strategy(), rounds in 0_usize..20,
             cut in 0_usize..400, at in 0_usize..400, flip in 1_u8..,
         ) {
-            let mut state = CorrelatedNoise::new(&strategy, 3).unwrap();
+            let mut state = CorrelatedNoise::new(&strategy, 1000, 3).unwrap();
             run(&mut state, rounds, 1);
             let mut bytes = state.encode().to_vec();
             let short = &bytes[..cut.min(bytes.len() - 1)];
@@ -404,8 +425,8 @@ mod tests {
 
         #[test]
         fn parts_of_a_vector_get_the_noise_of_the_whole(strategy in any_strategy(), rounds in 1_usize..20) {
-            let mut whole = CorrelatedNoise::new(&strategy, 5).unwrap();
-            let mut parts = [2, 3].map(|dimension| CorrelatedNoise::new(&strategy, dimension).unwrap());
+            let mut whole = CorrelatedNoise::new(&strategy, 1000, 5).unwrap();
+            let mut parts = [2, 3].map(|dimension| CorrelatedNoise::new(&strategy, 1000, dimension).unwrap());
             for round in 0..rounds {
                 let draws = draws(round as u64, whole.n_draws());
                 let mut noise = [0.0; 5];
@@ -424,7 +445,7 @@ mod tests {
     #[test]
     fn wrong_input_is_refused_and_changes_nothing() {
         let strategy = MatrixStrategy::Toeplitz(ToeplitzStrategy::new(vec![1.0, 0.5]).unwrap());
-        let mut state = CorrelatedNoise::new(&strategy, 2).unwrap();
+        let mut state = CorrelatedNoise::new(&strategy, 1000, 2).unwrap();
         state.next_round(&[1.0, 2.0], &mut [0.0; 2]).unwrap();
         let before = state.encode();
         let mut noise = [9.0; 2];
@@ -442,7 +463,7 @@ mod tests {
         );
         let huge = MatrixStrategy::Buffered(BufferedToeplitz::new(vec![0.5], vec![0.5]).unwrap());
         assert!(matches!(
-            CorrelatedNoise::new(&huge, usize::MAX),
+            CorrelatedNoise::new(&huge, 1000, usize::MAX),
             Err(CorrelatedError::OutOfMemory { .. })
         ));
     }
@@ -450,7 +471,7 @@ mod tests {
     #[test]
     fn memory_is_what_is_stated() {
         let kept = |strategy: MatrixStrategy, rounds: usize| {
-            let mut state = CorrelatedNoise::new(&strategy, 10).unwrap();
+            let mut state = CorrelatedNoise::new(&strategy, 1000, 10).unwrap();
             run(&mut state, rounds, 3);
             state.n_kept()
         };

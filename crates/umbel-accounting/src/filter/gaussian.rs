@@ -107,9 +107,8 @@ mod tests {
         }
         assert!((filter.spent() - 1.0).abs() < 1e-15);
         let before = filter.clone();
-        assert!(
-            matches!(filter.try_charge(0.01), Err(FilterError::Exhausted(refusal)) if refusal.quantity == QUANTITY)
-        );
+        let refused = filter.try_charge(0.01);
+        assert!(matches!(refused, Err(FilterError::Exhausted(refusal)) if refusal.quantity == QUANTITY));
         assert_eq!(filter, before);
         let mut other = GaussianFilter::new(1.0).unwrap();
         for _ in 0..4 {

@@ -1,6 +1,7 @@
 //! How far one unit can move the encoded rounds `C X`.
 
 use super::{MatrixError, Participation, check_rounds, check_work};
+use crate::{DpEvent, NoiseMultiplier, ParamError, Sensitivity};
 
 /// Largest Frobenius norm of the change in `C X` that one unit of clip norm 1 can cause; rounded up.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +41,16 @@ impl StrategySensitivity {
         } else {
             f64::INFINITY
         }
+    }
+
+    /// The whole run as an event, if `Z` has standard deviation `noise_multiplier` in units of the clip norm.
+    ///
+    /// An error where the sensitivity has overflowed, as coefficients near 1e100 can make it.
+    pub fn event(&self, noise_multiplier: NoiseMultiplier) -> Result<DpEvent, ParamError> {
+        Ok(DpEvent::MatrixMechanism {
+            noise_multiplier,
+            sensitivity: Sensitivity::new(self.value)?,
+        })
     }
 
     /// The noise multiplier of the single Gaussian release that costs as much as the whole run.

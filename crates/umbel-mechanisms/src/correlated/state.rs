@@ -1,8 +1,8 @@
 //! The stored form of a noise state.
 //!
-//! All numbers little-endian: magic `UCN1`; kind (1 byte); dimension and rounds done (8 bytes each); the
-//! strategy (counts as 8 bytes, parameters as the bits of f64); then the kept rows as the bits of f64. Their
-//! number follows from the rest.
+//! All numbers little-endian: magic `UCN1`; kind (1 byte); dimension, rounds planned and rounds done (8 bytes
+//! each); the strategy (counts as 8 bytes, parameters as the bits of f64); then the kept rows as the bits of
+//! f64. Their number follows from the rest.
 
 use umbel_accounting::matrix::{
     BufferedToeplitz, MatrixError, ToeplitzStrategy, TreeEstimator, TreeStrategy,
@@ -14,8 +14,6 @@ use super::{
 };
 
 const MAGIC: &[u8; 4] = b"UCN1";
-/// More than any run has; it keeps the count from overflowing.
-const MAX_ROUNDS: u64 = 1 << 62;
 const BANDED: u8 = 1;
 const BUFFERED: u8 = 2;
 const TREE_BINARY: u8 = 3;
@@ -28,7 +26,7 @@ pub(super) fn encode(noise: &CorrelatedNoise) -> Zeroizing<Vec<u8>> {
         Kernel::Buffered(buffered) => 2 * buffered.strategy().n_buffers() + 1,
         Kernel::Tree(_) => 1,
     };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(21 + 8 * (n_parameters + noise.n_kept())));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(29 + 8 * (n_parameters + noise.n_kept())));
     bytes.extend_from_slice(MAGIC);
     bytes.push(match &noise.kernel {
         Kernel::Banded(_) => BANDED,
@@ -39,6 +37,7 @@ pub(super) fn encode(noise: &CorrelatedNoise) -> Zeroizing<Vec<u8>> {
         },
     });
     bytes.extend_from_slice(&(noise.dimension as u64).to_le_bytes());
+    bytes.extend_from_slice(&noise.most_rounds.to_le_bytes());
     bytes.extend_from_slice(&noise.n_rounds.to_le_bytes());
     let put = |bytes: &mut Vec<u8>, numbers: &[f64]| {
         numbers
@@ -70,9 +69,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<CorrelatedNoise, CorrelatedError> {
     }
     let kind = reader.take(1)?[0];
     let dimension = reader.count("a dimension")?;
+    let most_rounds = reader.number()?;
     let n_rounds = reader.number()?;
-    if n_rounds > MAX_ROUNDS {
-        return Err(bad(format!("at most {MAX_ROUNDS} rounds"), n_rounds));
+    if n_rounds > most_rounds {
+        return Err(bad(format!("at most {most_rounds} rounds done"), n_rounds));
     }
     let kernel = match kind {
         BANDED => {
@@ -106,6 +106,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<CorrelatedNoise, CorrelatedError> {
     }
     Ok(CorrelatedNoise {
         dimension,
+        most_rounds,
         n_rounds,
         kernel,
     })
