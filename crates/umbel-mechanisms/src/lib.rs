@@ -30,7 +30,7 @@ mod sum;
 pub use adaptive_clip::{AdaptiveClip, AdaptiveClipError, AdaptiveClipPlan, ClipCount};
 pub use central_gaussian::{CentralGaussian, MechanismError, NoiseKind, Release};
 pub use clip::{ClipOutcome, LayerClip, LayerClipError, clip_l2, l2_norm};
-pub use correlated::{CorrelatedError, CorrelatedNoise};
+pub use correlated::{CorrelatedError, CorrelatedNoise, MatrixMechanism};
 pub use discrete_gaussian::DiscreteGaussian;
 pub use discrete_laplace::{DiscreteLaplace, ScaleOutOfRange};
 pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
