@@ -1,0 +1,354 @@
+//! Composition of loss laws: one Fourier transform each way, of laws tilted to where the answer is.
+//!
+//! Round-off of a transform is absolute, relative to the largest value. Tilting each law by e^{lt} before moves the bulk
+//! of the composed law to the ε that is asked for, so that round-off is relative to δ itself; what is left of it is
+//! bounded and charged.
+
+use realfft::RealFftPlanner;
+use realfft::num_complex::Complex;
+
+use super::law::LossLaw;
+use super::outline::{Direction, Saddle, WINDOW_TAIL};
+
+/// δ(ε) in one direction at all grid points near the saddle, with certified bounds.
+#[derive(Debug)]
+pub(super) struct Profile {
+    step: f64,
+    tilt: f64,
+    /// Grid index of the first value, for losses in this direction.
+    first: i64,
+    /// Cumulant generating function of the composed law at the tilt.
+    log_norm: f64,
+    /// Σ_{m>n} p(m) e^{−l(t_m − t_n)} (1 − e^{t_n − t_m}) for the tilted law p.
+    excess: Vec<f64>,
+    /// Bound on the absolute error of each value of `excess`.
+    slack: f64,
+    /// Bound on the relative error of δ from rounding in masses and exponents.
+    relative: f64,
+    /// Mass that was left out of the laws, in this direction.
+    dropped: f64,
+}
+
+/// Which certified end is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Lower,
+    Upper,
+}
+
+impl Profile {
+    /// Composes `laws`, all on one grid, each as often as its count says, within the window of losses ln(dP/dQ).
+    ///
+    /// `None` if the window takes too many points.
+    pub(super) fn compose(laws: &[(&LossLaw, u64)], saddle: &Saddle, window: (f64, f64)) -> Option<Self> {
+        let step = laws.first()?.0.step;
+        let natural_tilt = saddle.direction.natural_tilt(saddle.tilt);
+        let (low, high) = ((window.0 / step).floor(), (window.1 / step).ceil() + 1.0);
+        if !(low.abs() < 1e15 && high.abs() < 1e15 && high - low < MOST_POINTS) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
+        let (low, points) = (low as i64, (high - low) as usize);
+        let length = fast_length(points.max(16));
+
+        let mut planner = RealFftPlanner::<f64>::new();
+        let forward = planner.plan_fft_forward(length);
+        let mut buffer = forward.make_input_vec();
+        let mut spectrum = forward.make_output_vec();
+        let mut product: Option<Vec<Complex<f64>>> = None;
+        let (mut log_norm, mut relative, mut dropped, mut applications) = (0.0, 0.0, 0.0, 0.0);
+        let mut shift = 0_i64;
+        for &(law, count) in laws {
+            #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+            let times = count as f64;
+            let tilted = Tilted::new(law, natural_tilt)?;
+            buffer.fill(0.0);
+            let centre = tilted.mean_index;
+            for (i, mass) in tilted.mass.iter().enumerate() {
+                #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
+                let index = law.first + i as i64 - centre;
+                buffer[wrapped(index, length)] += mass;
+            }
+            forward.process(&mut buffer, &mut spectrum).ok()?;
+            match &mut product {
+                None => product = Some(spectrum.iter().map(|&value| power(value, times)).collect()),
+                Some(product) => {
+                    for (into, &value) in product.iter_mut().zip(&spectrum) {
+                        *into *= power(value, times);
+                    }
+                }
+            }
+            shift = shift.checked_add(centre.checked_mul(i64::try_from(count).ok()?)?)?;
+            log_norm += times * tilted.log_norm;
+            relative += times * tilted.relative;
+            dropped += times
+                * match saddle.direction {
+                    Direction::Forward => law.dropped_p,
+                    Direction::Backward => law.dropped_q,
+                };
+            applications += times;
+        }
+        let mut product = product?;
+        // Real at both ends, as the spectrum of a real sequence is.
+        product[0].im = 0.0;
+        if length.is_multiple_of(2)
+            && let Some(last) = product.last_mut()
+        {
+            last.im = 0.0;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a length")]
+        let count = length as f64;
+        let mean_modulus = 2.0 * product.iter().map(|value| value.norm()).sum::<f64>() / count;
+        let backward = planner.plan_fft_inverse(length);
+        let mut composed = backward.make_output_vec();
+        backward.process(&mut product, &mut composed).ok()?;
+
+        // The composed law in order of rising loss in this direction; negative values are round-off.
+        let at = |n: usize| {
+            #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
+            let index = low + n as i64;
+            (composed[wrapped(index - shift, length)] / count).max(0.0)
+        };
+        let (first, ordered): (i64, Vec<f64>) = match saddle.direction {
+            Direction::Forward => (low, (0..length).map(at).collect()),
+            #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
+            Direction::Backward => (1 - low - length as i64, (0..length).rev().map(at).collect()),
+        };
+        let noise = 4.0 * applications.max(1.0) * f64::EPSILON * count.log2() * mean_modulus;
+        Some(Self {
+            step,
+            tilt: saddle.tilt,
+            first,
+            log_norm,
+            excess: excess(&ordered, saddle.tilt, step),
+            slack: noise * geometric(saddle.tilt, step).min(count) + WINDOW_TAIL,
+            relative: relative + 4.0 * f64::EPSILON * (log_norm.abs() + 2.0),
+            dropped,
+        })
+    }
+
+    /// Smallest ε ≥ 0 with δ(ε) at most `delta` by the upper or by the lower end of the certified δ.
+    ///
+    /// The upper end charges what was left out, the lower end does not credit it. `None` where the profile does not
+    /// reach that far or round-off exceeds the answer.
+    pub(super) fn epsilon(&self, delta: f64, end: End) -> Option<f64> {
+        let target = match end {
+            End::Upper => (delta * (1.0 - self.relative) - self.dropped).max(0.0).ln(),
+            End::Lower => (delta * (1.0 + self.relative)).ln(),
+        };
+        if target == f64::NEG_INFINITY {
+            return None;
+        }
+        // δ falls with the position: the last position at which it is still above the target.
+        let start = usize::try_from(-self.first).unwrap_or(0);
+        let (mut below, mut above) = (start, self.excess.len());
+        if above <= below {
+            return Some(0.0);
+        }
+        if self.log_delta_at(below, end) <= target {
+            return Some(self.loss(below).max(0.0)).filter(|_| end == End::Upper || self.first <= 0);
+        }
+        while above - below > 1 {
+            let middle = usize::midpoint(above, below);
+            if self.log_delta_at(middle, end) <= target { above = middle } else { below = middle }
+        }
+        if above >= self.excess.len() {
+            return None;
+        }
+        // Between grid points δ is linear in e^ε.
+        let ratio_below = (self.log_delta_at(below, end) - target).exp();
+        let ratio_above = (self.log_delta_at(above, end) - target).exp();
+        let share = (ratio_below - 1.0) / (ratio_below - ratio_above);
+        let within = if share.is_finite() { (share * self.step.exp_m1()).ln_1p() } else { self.step };
+        let found = self.loss(below) + within.clamp(0.0, self.step);
+        let rounding = 4.0 * f64::EPSILON * found;
+        Some(match end {
+            End::Upper => found + rounding,
+            End::Lower => (found - rounding).max(0.0),
+        })
+    }
+
+    /// Certified upper or lower bound on ln δ at `epsilon`; minus infinity is no lower bound at all.
+    pub(super) fn log_delta(&self, epsilon: f64, end: End) -> Option<f64> {
+        let position = (epsilon / self.step).floor();
+        #[allow(clippy::cast_precision_loss, reason = "indices stay below 1e15")]
+        let offset = position - self.first as f64;
+        #[allow(clippy::cast_precision_loss, reason = "a length")]
+        if !(offset >= 0.0 && offset < self.excess.len() as f64 - 1.0) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
+        let below = offset as usize;
+        let share = ((epsilon - self.loss(below)).exp_m1() / self.step.exp_m1()).clamp(0.0, 1.0);
+        let (high, low) = (self.log_delta_at(below, end), self.log_delta_at(below + 1, end));
+        if high == f64::NEG_INFINITY {
+            return Some(high);
+        }
+        let value = high + (share * (low - high).exp_m1()).ln_1p();
+        Some(match end {
+            End::Upper => {
+                let charged = value.exp() * (1.0 + self.relative) + self.dropped;
+                if self.dropped > 0.0 && charged > 0.0 { charged.ln() } else { value + self.relative }.min(0.0)
+            }
+            End::Lower => value - 2.0 * self.relative,
+        })
+    }
+
+    fn log_delta_at(&self, position: usize, end: End) -> f64 {
+        let excess = match end {
+            End::Upper => self.excess[position] + self.slack,
+            End::Lower => (self.excess[position] - self.slack).max(0.0),
+        };
+        self.log_norm - self.tilt * self.loss(position) + excess.ln()
+    }
+
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "indices stay below 1e15")]
+    fn loss(&self, position: usize) -> f64 {
+        (self.first + position as i64) as f64 * self.step
+    }
+}
+
+/// Bounds time and memory of one transform.
+const MOST_POINTS: f64 = 8e6;
+
+/// Masses times e^{lt}, summing to one.
+#[derive(Debug)]
+struct Tilted {
+    mass: Vec<f64>,
+    log_norm: f64,
+    mean_index: i64,
+    /// Bound on the relative error of `log_norm`'s exponential.
+    relative: f64,
+}
+
+impl Tilted {
+    fn new(law: &LossLaw, tilt: f64) -> Option<Self> {
+        let heaviest = law
+            .mass
+            .iter()
+            .enumerate()
+            .step_by(1 + law.mass.len() / 4096)
+            .map(|(i, mass)| (mass.ln() + tilt * law.loss(i), i))
+            .fold((f64::NEG_INFINITY, 0), |best, next| if next.0 > best.0 { next } else { best });
+        let reference = law.loss(heaviest.1);
+        let steepest = (tilt * law.step).abs() * law.mass.len() as f64;
+        let mut mass = Vec::with_capacity(law.mass.len());
+        if steepest < 500.0 {
+            let growth = (tilt * law.step).exp();
+            for (block, values) in law.mass.chunks(64).enumerate() {
+                let mut factor = (tilt * (law.loss(64 * block) - reference)).exp();
+                for &value in values {
+                    mass.push(value * factor);
+                    factor *= growth;
+                }
+            }
+        } else {
+            let offset = heaviest.0 - tilt * reference;
+            mass.extend(law.mass.iter().enumerate().map(|(i, &value)| {
+                if value > 0.0 { (value.ln() - offset + tilt * (law.loss(i) - reference)).exp() } else { 0.0 }
+            }));
+        }
+        let offset = if steepest < 500.0 { 0.0 } else { heaviest.0 - tilt * reference };
+        let sum: f64 = mass.iter().sum();
+        if !(sum > 0.0 && sum.is_finite()) {
+            return None;
+        }
+        let inverse = 1.0 / sum;
+        let (mut mean, mut distance) = (0.0, 0.0);
+        let mut position = 0.0;
+        for value in &mut mass {
+            *value *= inverse;
+            mean += *value * position;
+            position += 1.0;
+        }
+        let mean_loss = law.loss(0) + mean * law.step;
+        for (i, value) in mass.iter().enumerate() {
+            distance += value * law.loss(i).abs();
+        }
+        let total: f64 = law.mass.iter().sum();
+        let defect = (total - 1.0).abs() - law.dropped_p;
+        Some(Self {
+            mass,
+            log_norm: sum.ln() + offset + tilt * reference,
+            #[allow(clippy::cast_possible_truncation, reason = "an index within the law")]
+            mean_index: (mean_loss / law.step).round() as i64,
+            relative: f64::EPSILON * (130.0 + 4.0 * tilt.abs() * (distance + reference.abs())) + defect.max(0.0),
+        })
+    }
+}
+
+fn power(value: Complex<f64>, times: f64) -> Complex<f64> {
+    let log_modulus = 0.5 * value.norm_sqr().ln() * times;
+    // Below e^-80 of the largest it is lost in round-off anyway.
+    if log_modulus < -80.0 { Complex::new(0.0, 0.0) } else { Complex::from_polar(log_modulus.exp(), value.arg() * times) }
+}
+
+/// Backward recursion with positive terms only for `Profile::excess`.
+fn excess(ordered: &[f64], tilt: f64, step: f64) -> Vec<f64> {
+    let decay = (-tilt * step).exp();
+    let faster = (-(tilt + 1.0) * step).exp();
+    let gain = -decay * (-step).exp_m1();
+    let mut result = vec![0.0; ordered.len()];
+    let (mut value, mut weighted) = (0.0, 0.0);
+    for (into, &mass) in result.iter_mut().zip(ordered).rev() {
+        *into = value;
+        // From here the terms refer to the next lower point.
+        weighted = mass + faster * weighted;
+        value = decay * value + gain * weighted;
+    }
+    result
+}
+
+/// Σ_{k≥1} e^{−lkD}(1 − e^{−kD}): the weight of an error of one in every mass.
+fn geometric(tilt: f64, step: f64) -> f64 {
+    let term = |rate: f64| (-rate * step).exp() / -(-rate * step).exp_m1();
+    term(tilt) - term(tilt + 1.0)
+}
+
+fn wrapped(index: i64, length: usize) -> usize {
+    #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below length")]
+    let position = index.rem_euclid(length as i64) as usize;
+    position
+}
+
+/// The smallest product of powers of 2, 3 and 5 that is at least `least`, and even.
+fn fast_length(least: usize) -> usize {
+    let mut best = least.next_power_of_two();
+    for odd in [3, 5, 9, 15, 25, 27, 45, 75] {
+        let mut candidate = 2 * odd;
+        while candidate < least {
+            candidate *= 2;
+        }
+        best = best.min(candidate);
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_even_and_close() {
+        for least in [16, 17, 1000, 4097, 1_000_003] {
+            let length = fast_length(least);
+            assert!(length >= least && length.is_multiple_of(2) && length < 2 * least);
+        }
+    }
+
+    #[test]
+    fn the_recursion_equals_the_direct_sum() {
+        let ordered = [0.1, 0.2, 0.3, 0.15, 0.05];
+        let (tilt, step) = (2.5, 0.3);
+        let got = excess(&ordered, tilt, step);
+        for (n, value) in got.iter().enumerate() {
+            let direct: f64 = (n + 1..ordered.len())
+                .map(|m| {
+                    let distance = step * f64::from(u32::try_from(m - n).unwrap());
+                    ordered[m] * (-tilt * distance).exp() * -(-distance).exp_m1()
+                })
+                .sum();
+            assert!((value - direct).abs() < 1e-15, "{n}: {value} {direct}");
+        }
+    }
+}
