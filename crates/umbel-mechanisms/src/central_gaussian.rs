@@ -462,6 +462,48 @@ mod tests {
     }
 
     #[test]
+    fn no_client_moves_the_sum_by_more_than_the_clip_norm() {
+        // Sums with and without one client, the client as bad as it likes, compared in exact integers.
+        let mechanism = mechanism(0.7, 1.0, NoiseKind::Rounded, 5.0);
+        let others = [vec![0.3, -0.1, 0.2], vec![-0.5, 0.5, 0.0]];
+        let without = sum_of(&mechanism, &others);
+        let honest = [
+            [0.7, 0.0, 0.0],
+            [1e38, -1e38, 1e38],
+            [0.1, 0.1, -0.1],
+            [f32::NAN, 1.0, 1.0],
+            [0.7, 0.7, 0.7],
+        ];
+        let honest = honest.map(|update| mechanism.quantizer().clip_and_quantize(&update, Vec::new()).0);
+        let units = i32::try_from(GRID_UNITS).unwrap();
+        let dishonest = [
+            [units, 0, 0],
+            [0, -units, 0],
+            [units / 3 * 2, units / 3, units / 3 * 2 - 2],
+            [units, 1, 0],
+        ];
+        let dishonest = dishonest.map(|values| mechanism.quantizer().accept(values.to_vec()));
+        assert!(dishonest[3].is_err());
+        for update in honest.into_iter().chain(dishonest.into_iter().flatten()) {
+            let mut with = without.clone();
+            with.add(&update).unwrap();
+            let pairs = with.into_values().into_iter().zip(without.clone().into_values());
+            let squared_distance: u128 = pairs
+                .map(|(with, without)| u128::from(with.abs_diff(without)).pow(2))
+                .sum();
+            assert!(squared_distance <= u128::from(GRID_UNITS).pow(2));
+        }
+    }
+
+    #[test]
+    fn what_a_simulation_releases_never_changes() {
+        let mechanism = mechanism(1.0, 1.0, NoiseKind::Rounded, 100.0);
+        let release = mechanism.release(sum_of(&mechanism, &[vec![0.5, 0.0, -0.5]]), &noise(7), 1, 1);
+        let bits: Vec<u32> = release.values.iter().map(|value| value.to_bits()).collect();
+        assert_eq!(bits, [0xbc19_c372, 0xbc5e_b1f5, 0xbc49_250c]);
+    }
+
+    #[test]
     fn a_system_source_never_gives_the_same_noise_twice() {
         let mechanism = mechanism(1.0, 1.0, NoiseKind::Rounded, 1.0);
         let source = NoiseSource::from_system().unwrap();

@@ -95,7 +95,11 @@ impl DiscreteGaussian {
                 let magnitude = i64::try_from(strip << self.strip_bits | offset).expect("below 2^53");
                 let is_counted_twice = magnitude == 0 && proposal.is_negative && self.strip_bits > 0;
                 if !is_counted_twice {
-                    return if proposal.is_negative { -magnitude } else { magnitude };
+                    return if proposal.is_negative {
+                        -magnitude
+                    } else {
+                        magnitude
+                    };
                 }
             }
         }

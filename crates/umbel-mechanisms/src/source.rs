@@ -187,6 +187,7 @@ impl fmt::Debug for BlockStreams {
 struct Key {
     provenance: Provenance,
     bytes: Zeroizing<[u8; 32]>,
+    n_uses: AtomicU64,
 }
 
 impl Key {
@@ -196,6 +197,7 @@ impl Key {
         Ok(Self {
             provenance: Provenance::System,
             bytes,
+            n_uses: AtomicU64::new(0),
         })
     }
 
@@ -203,10 +205,21 @@ impl Key {
         Self {
             provenance: Provenance::Simulated,
             bytes: Zeroizing::new(seed.key()),
+            n_uses: AtomicU64::new(0),
         }
     }
 
-    fn derive(&self, purpose: Purpose, round: u64, client: u64, n_uses: u64) -> Zeroizing<[u8; 32]> {
+    /// The same key each time.
+    fn derive(&self, purpose: Purpose, round: u64, client: u64) -> Zeroizing<[u8; 32]> {
+        derive_key(self.provenance, &self.bytes, purpose, round, client, 0)
+    }
+
+    /// A key never given before, unless this is a simulation, which must repeat itself.
+    fn derive_once(&self, purpose: Purpose, round: u64, client: u64) -> Zeroizing<[u8; 32]> {
+        let n_uses = match self.provenance {
+            Provenance::System => self.n_uses.fetch_add(1, Ordering::Relaxed) + 1,
+            Provenance::Simulated => 0,
+        };
         derive_key(self.provenance, &self.bytes, purpose, round, client, n_uses)
     }
 }
@@ -237,41 +250,29 @@ fn derive_key(
 macro_rules! source {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
-        pub struct $type {
-            key: Key,
-            n_uses: AtomicU64,
-        }
+        pub struct $type(Key);
 
         impl $type {
             /// A source with a fresh key from the operating system, so that a restart never repeats a stream.
             pub fn from_system() -> Result<Self, SourceError> {
-                Ok(Self { key: Key::from_system()?, n_uses: AtomicU64::new(0) })
+                Key::from_system().map(Self)
             }
 
             /// A source that repeats itself for the same seed; for simulation and tests only.
             pub fn simulated(seed: SimulationSeed) -> Self {
-                Self { key: Key::simulated(seed), n_uses: AtomicU64::new(0) }
+                Self(Key::simulated(seed))
             }
 
             /// Where the key came from; a live server accepts [`Provenance::System`] only.
             pub fn provenance(&self) -> Provenance {
-                self.key.provenance
-            }
-
-            /// A number never returned before if the key is the system's, 0 in simulation, which must repeat itself.
-            #[allow(dead_code, reason = "cohort coins are meant to repeat")]
-            fn count_use(&self) -> u64 {
-                match self.key.provenance {
-                    Provenance::System => self.n_uses.fetch_add(1, Ordering::Relaxed) + 1,
-                    Provenance::Simulated => 0,
-                }
+                self.0.provenance
             }
         }
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($type))
-                    .field("provenance", &self.key.provenance)
+                    .field("provenance", &self.0.provenance)
                     .finish_non_exhaustive()
             }
         }
@@ -296,12 +297,12 @@ source!(
 impl CohortSource {
     /// The coins of one round, the same each time they are asked for.
     pub fn stream(&self, round: u64) -> RandomStream {
-        RandomStream::new(&self.key.derive(Purpose::Cohort, round, NO_CLIENT, 0), 0)
+        RandomStream::new(&self.0.derive(Purpose::Cohort, round, NO_CLIENT), 0)
     }
 
     /// A second stream of the same round, for coins that the first leaves undecided.
     pub(crate) fn tie_stream(&self, round: u64) -> RandomStream {
-        RandomStream::new(&self.key.derive(Purpose::Cohort, round, NO_CLIENT, 0), 1)
+        RandomStream::new(&self.0.derive(Purpose::Cohort, round, NO_CLIENT), 1)
     }
 }
 
@@ -316,19 +317,14 @@ impl NoiseSource {
 
     /// The streams of a client's own noise, under the same rule.
     pub fn client_streams(&self, round: u64, client: u64) -> BlockStreams {
-        BlockStreams(self.key.derive(Purpose::Noise, round, client, self.count_use()))
+        BlockStreams(self.0.derive_once(Purpose::Noise, round, client))
     }
 }
 
 impl RoundingSource {
     /// The rounding bits of one client in one round; new ones at each call if the key is the system's.
     pub fn stream(&self, round: u64, client: u64) -> RandomStream {
-        RandomStream::new(
-            &self
-                .key
-                .derive(Purpose::Rounding, round, client, self.count_use()),
-            0,
-        )
+        RandomStream::new(&self.0.derive_once(Purpose::Rounding, round, client), 0)
     }
 }
 
