@@ -150,7 +150,7 @@ pub struct PrivacyFacts {
 pub struct Timing {
     /// From start to summary, in seconds; of this process if the run was resumed.
     pub total_seconds: f64,
-    /// Of them, spent in rounds (training, aggregation, noise).
+    /// Of them, spent in rounds: training, aggregation, noise, records, evaluation.
     pub train_seconds: f64,
     /// Rounds a second of `train_seconds`.
     pub rounds_per_second: f64,

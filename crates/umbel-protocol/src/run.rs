@@ -21,8 +21,9 @@ use self::resume::Replay;
 pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
 use crate::budget::{ReserveError, Spending};
 use crate::{
-    ApiMisuse, Checkpoint, ClientFault, ClientId, ClientMessage, Event, HandleError, Input, Invitation,
-    Outgoing, PlanError, RoundCounts, RoundId, RunPlan, ServerMessage, StoreToken, Strategy, Timestamp,
+    ApiMisuse, BudgetExhausted, Checkpoint, ClientFault, ClientId, ClientMessage, Event, HandleError, Input,
+    Invitation, Outgoing, PlanError, RoundCounts, RoundId, RunPlan, ServerMessage, StoreToken, Strategy,
+    Timestamp,
 };
 
 /// Everything random that a server needs, each from its own source.
@@ -50,6 +51,8 @@ pub struct Run {
     phase: Phase,
     plan: RunPlan,
     replay: Replay,
+    /// Rounds that are released, or charged and lost.
+    rounds: u64,
     sources: Sources,
     spending: Spending,
     strategy: Box<dyn Strategy>,
@@ -63,9 +66,9 @@ enum Phase {
     /// A round is open for reports.
     Collecting(Collecting),
     /// No further round will open.
-    Ended { rounds: u64, status: CloseStatus },
-    /// Between rounds: `rounds` are released, or charged and lost.
-    Idle { rounds: u64 },
+    Ended(CloseStatus),
+    /// Between rounds.
+    Idle,
     /// Waits for a record to be stored, then goes on with `next`.
     Storing { token: StoreToken, next: Next },
 }
@@ -74,9 +77,7 @@ enum Phase {
 #[derive(Debug)]
 enum Next {
     Closed,
-    Idle {
-        rounds: u64,
-    },
+    Idle,
     /// The reservation of this round is stored: its clients may be invited.
     Open {
         round: RoundId,
@@ -109,7 +110,7 @@ impl Run {
     ) -> Result<Self, PlanError> {
         let header = header(&plan, &sources, &parameters);
         let mut run = Self::idle(plan, sources, parameters, n_threads)?;
-        run.store(Body::Header(Box::new(header)), None, Next::Idle { rounds: 0 });
+        run.store(Body::Header(Box::new(header)), None, Next::Idle);
         Ok(run)
     }
 
@@ -128,9 +129,10 @@ impl Run {
             n_threads,
             next_token: 0,
             parameters: parameters.into(),
-            phase: Phase::Idle { rounds: 0 },
+            phase: Phase::Idle,
             plan,
             replay: Replay::default(),
+            rounds: 0,
             sources,
             spending,
             strategy,
@@ -151,14 +153,14 @@ impl Run {
 
     /// Opens the next round, or ends the run: when all planned rounds are done, or when the next would overspend.
     pub fn handle_start(&mut self, now: Timestamp) -> Result<(), HandleError> {
-        let Phase::Idle { rounds } = self.phase else {
+        if !matches!(self.phase, Phase::Idle) {
             return Err(self.misuse("handle_start", "a run between two rounds"));
-        };
-        if rounds >= self.plan.settings().rounds {
-            self.end(rounds, CloseStatus::Finished);
+        }
+        if self.rounds >= self.plan.settings().rounds {
+            self.end(CloseStatus::Finished, None);
             return Ok(());
         }
-        let round = RoundId(rounds + 1);
+        let round = RoundId(self.rounds + 1);
         if self.replay.is_charged(round) {
             self.spending.replay().map_err(HandleError::Accounting)?;
             self.open(round, now);
@@ -174,15 +176,7 @@ impl Run {
                 Ok(())
             }
             Err(ReserveError::Exhausted(exhausted)) => {
-                self.phase = Phase::Ended {
-                    rounds,
-                    status: CloseStatus::BudgetExhausted,
-                };
-                let status = CloseStatus::BudgetExhausted;
-                self.events.push_back(Event::Ended {
-                    status,
-                    exhausted: Some(exhausted),
-                });
+                self.end(CloseStatus::BudgetExhausted, Some(exhausted));
                 Ok(())
             }
             Err(ReserveError::Accounting(error)) => Err(HandleError::Accounting(error)),
@@ -243,7 +237,7 @@ impl Run {
                 drop(collecting);
                 if self.replay.is_charged(round) {
                     // Charged before the run was interrupted: there is nothing to void.
-                    self.end(round.0 - 1, CloseStatus::Interrupted);
+                    self.end(CloseStatus::Interrupted, None);
                 } else {
                     self.store(
                         Body::Void(Void {
@@ -256,8 +250,8 @@ impl Run {
                 }
                 Ok(())
             }
-            Phase::Idle { rounds } => {
-                self.end(rounds, CloseStatus::Interrupted);
+            Phase::Idle => {
+                self.end(CloseStatus::Interrupted, None);
                 Ok(())
             }
             other => {
@@ -269,12 +263,12 @@ impl Run {
 
     /// Hands out the closing record of a run that has ended, with the hashes of the files that it leaves.
     pub fn handle_close(&mut self, model_file: Digest, summary_file: Digest) -> Result<(), ApiMisuse> {
-        let Phase::Ended { rounds, status } = self.phase else {
+        let Phase::Ended(status) = self.phase else {
             return Err(self.misused("handle_close", "a run that has ended"));
         };
         let close = Close {
             status,
-            rounds,
+            rounds: self.rounds,
             claim: self.spending.claim(),
             model_file_sha256: to_hex(&model_file),
             summary_file_sha256: to_hex(&summary_file),
@@ -336,15 +330,7 @@ impl Run {
 
     /// How many rounds are released, or charged and lost.
     pub fn rounds(&self) -> u64 {
-        match &self.phase {
-            Phase::Ended { rounds, .. } | Phase::Idle { rounds } => *rounds,
-            Phase::Collecting(collecting) => collecting.round().0 - 1,
-            Phase::Storing {
-                next: Next::Publish { round, .. },
-                ..
-            } => round.0,
-            Phase::Storing { .. } | Phase::Closed => 0,
-        }
+        self.rounds
     }
 
     /// Everything from which the run can go on after its last release. A live server stores it together with the release's
@@ -360,7 +346,7 @@ impl Run {
     fn go_on(&mut self, next: Next) -> Result<(), HandleError> {
         match next {
             Next::Closed => self.phase = Phase::Closed,
-            Next::Idle { rounds } => self.phase = Phase::Idle { rounds },
+            Next::Idle => self.phase = Phase::Idle,
             Next::Open { round, now } => self.open(round, now),
             Next::Publish { round, counts } => self.publish(round, counts),
             Next::Release(collecting) => self.release(collecting)?,
@@ -372,15 +358,13 @@ impl Run {
                         reason,
                     }),
                     None,
-                    Next::Idle {
-                        rounds: self.replay.resumed_at,
-                    },
+                    Next::Idle,
                 );
             }
             Next::Voided { round } => {
                 self.spending.void().map_err(HandleError::Accounting)?;
                 self.events.push_back(Event::Voided { round });
-                self.end(round.0 - 1, CloseStatus::Interrupted);
+                self.end(CloseStatus::Interrupted, None);
             }
         }
         Ok(())
@@ -455,7 +439,8 @@ impl Run {
     }
 
     fn publish(&mut self, round: RoundId, counts: RoundCounts) {
-        self.phase = Phase::Idle { rounds: round.0 };
+        self.phase = Phase::Idle;
+        self.rounds = round.0;
         let parameters = Arc::clone(&self.parameters);
         let spent = self.spending.spent();
         self.events.push_back(Event::Released {
@@ -466,12 +451,9 @@ impl Run {
         });
     }
 
-    fn end(&mut self, rounds: u64, status: CloseStatus) {
-        self.phase = Phase::Ended { rounds, status };
-        self.events.push_back(Event::Ended {
-            status,
-            exhausted: None,
-        });
+    fn end(&mut self, status: CloseStatus, exhausted: Option<BudgetExhausted>) {
+        self.phase = Phase::Ended(status);
+        self.events.push_back(Event::Ended { status, exhausted });
     }
 
     fn store(&mut self, record: Body, opening: Option<String>, next: Next) {
@@ -493,8 +475,8 @@ impl Run {
         let state = match &self.phase {
             Phase::Closed => "closed",
             Phase::Collecting(_) => "collecting reports",
-            Phase::Ended { .. } => "ended",
-            Phase::Idle { .. } => "between two rounds",
+            Phase::Ended(_) => "ended",
+            Phase::Idle => "between two rounds",
             Phase::Storing { .. } => "waiting for a record to be stored",
         };
         ApiMisuse {

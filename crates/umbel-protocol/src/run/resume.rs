@@ -24,8 +24,6 @@ pub(super) struct Replay {
     /// The last round that is charged.
     charged: u64,
     releases: Vec<(u64, Digest)>,
-    /// The round after which the run goes on.
-    pub(super) resumed_at: u64,
 }
 
 /// A round that was done again gave another model than the ledger holds.
@@ -81,7 +79,7 @@ impl Resumed {
         for record in ledger.records() {
             match record {
                 Body::Charge(charge) => charged = charge.round,
-                // Reading checked that these are hashes' texts only in form; a text that is none never matches a model.
+                // A text that is no hash becomes zeros, which no model has.
                 Body::Release(release) => {
                     releases.push((release.round, from_hex(&release.model_sha256).unwrap_or_default()));
                 }
@@ -155,11 +153,11 @@ impl Run {
         run.replay = Replay {
             charged: if simulated { resumed.charged } else { 0 },
             releases: if simulated { resumed.releases } else { Vec::new() },
-            resumed_at,
         };
+        run.rounds = resumed_at;
         let next = match open_round {
             Some(round) => Next::Void { round },
-            None => Next::Idle { rounds: resumed_at },
+            None => Next::Idle,
         };
         run.store(Body::Resume(Resume { released }), None, next);
         Ok(run)
