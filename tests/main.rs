@@ -1,0 +1,19 @@
+//! Whole-program tests: they run the `umbel` command as its users do, and look at nothing but what it prints, the code it
+//! exits with, and the files that it leaves.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a helper that panics is a test that fails, and says where"
+)]
+
+mod support;
+
+mod bad_input;
+mod digits;
+mod full_disk;
+mod interruption;
+mod layers;
+mod noise;
+mod output;
+mod reproducible;
