@@ -5,12 +5,11 @@
 //! [`Assembler`], which holds as much memory as has arrived and yields nothing before the digest was found right.
 //! A transfer that broke off goes on from [`Assembler::received`].
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::error::DecodeError;
+use crate::hex::hex_of;
 use crate::limits::{CHUNK_BYTES, MIN_CHUNK_BYTES};
 use crate::proto;
 
@@ -30,28 +29,30 @@ impl Blob {
         }
     }
 
-    /// Checks a peer's announcement: the size must be one of `sizes`.
+    /// Checks a peer's announcement of `expected_bytes` bytes.
     ///
-    /// `sizes` comes from what this side knows of the round, usually `n..n + 1`. It is the one limit on the memory that
-    /// the transfer can take, so it must never come from the peer.
+    /// That number is the one limit on the memory that the transfer can take, so it comes from what this side knows of
+    /// the round and never from the peer alone.
     ///
     /// # Errors
     ///
-    /// No header, a size out of `sizes`, a digest that is not 32 bytes long.
-    pub fn decode(header: Option<&proto::BlobHeader>, sizes: Range<u64>) -> Result<Self, DecodeError> {
+    /// No header, another size, a digest that is not 32 bytes long.
+    pub fn decode(header: Option<&proto::BlobHeader>, expected_bytes: u64) -> Result<Self, DecodeError> {
         let header = header.ok_or(DecodeError::Missing { field: "blob" })?;
         let size_bytes = header.size_bytes;
-        if size_bytes >= sizes.end {
-            let limit = sizes.end.saturating_sub(1);
+        if size_bytes > expected_bytes {
             return Err(DecodeError::TooLarge {
                 field: "blob.size_bytes",
-                limit,
+                limit: expected_bytes,
                 got: size_bytes,
             });
         }
-        if size_bytes < sizes.start {
-            let expected = format_args!("at least {} bytes", sizes.start);
-            return Err(DecodeError::invalid("blob.size_bytes", expected, size_bytes));
+        if size_bytes < expected_bytes {
+            return Err(DecodeError::invalid(
+                "blob.size_bytes",
+                expected_bytes,
+                size_bytes,
+            ));
         }
         let sha256 = <[u8; 32]>::try_from(&header.sha256[..]).map_err(|_| {
             DecodeError::invalid(
@@ -177,11 +178,16 @@ impl Assembler {
         if got != self.blob.sha256 {
             return Err(DecodeError::invalid(
                 "blob.sha256",
-                hex(&self.blob.sha256),
-                hex(&got),
+                hex_of(&self.blob.sha256),
+                hex_of(&got),
             ));
         }
         Ok(self.bytes)
+    }
+
+    /// What is being put together.
+    pub fn blob(&self) -> &Blob {
+        &self.blob
     }
 
     /// How many bytes have come: the offset from which an interrupted transfer goes on.
@@ -206,10 +212,6 @@ impl Assembler {
             )
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -242,10 +244,7 @@ mod tests {
                 size_bytes,
                 sha256: sample(digest_length),
             };
-            assert_eq!(
-                Blob::decode(Some(&header), 10..12).unwrap_err().to_string(),
-                expected
-            );
+            assert_eq!(Blob::decode(Some(&header), 11).unwrap_err().to_string(), expected);
         };
         check(12, 32, "`blob.size_bytes`: expected at most 11, got 12");
         check(
@@ -253,15 +252,15 @@ mod tests {
             32,
             "`blob.size_bytes`: expected at most 11, got 18446744073709551615",
         );
-        check(9, 32, "`blob.size_bytes`: expected at least 10 bytes, got 9");
-        check(10, 31, "`blob.sha256`: expected 32 bytes, got 31 bytes");
-        check(10, 33, "`blob.sha256`: expected 32 bytes, got 33 bytes");
+        check(10, 32, "`blob.size_bytes`: expected 11, got 10");
+        check(11, 31, "`blob.sha256`: expected 32 bytes, got 31 bytes");
+        check(11, 33, "`blob.sha256`: expected 32 bytes, got 33 bytes");
         assert_eq!(
-            Blob::decode(None, 10..12).unwrap_err(),
+            Blob::decode(None, 11).unwrap_err(),
             DecodeError::Missing { field: "blob" }
         );
         let blob = Blob::of(&sample(11));
-        assert_eq!(Blob::decode(Some(&blob.encode()), 10..12), Ok(blob));
+        assert_eq!(Blob::decode(Some(&blob.encode()), 11), Ok(blob));
     }
 
     #[test]
@@ -310,7 +309,7 @@ mod tests {
     fn a_chunk_above_the_limit_is_refused() {
         let mut assembler = Assembler::new(Blob::of(&sample(3 * CHUNK_BYTES)));
         let error = refusal(&mut assembler, 0, sample(CHUNK_BYTES + 1));
-        assert_eq!(error, "`chunk.data`: expected at most 1048576, got 1048577");
+        assert_eq!(error, "`chunk.data`: expected at most 262144, got 262145");
     }
 
     #[test]
@@ -329,7 +328,7 @@ mod tests {
 
         let error = Assembler::new(Blob::of(&bytes)).finish().unwrap_err();
         assert_eq!(error.to_string(), "`blob`: expected 100 bytes, got 0 bytes");
-        assert_eq!(Assembler::new(Blob::of(&[])).finish().unwrap(), []);
+        assert!(Assembler::new(Blob::of(&[])).finish().unwrap().is_empty());
     }
 
     #[test]

@@ -98,6 +98,18 @@ impl From<DecodeError> for tonic::Status {
     }
 }
 
+/// Why something of this side's own cannot be sent or recorded. Never caused by data from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// An update that was quantised for another clip norm than the one stated with it.
+    #[error("expected an update quantised for the stated clip norm, got one for another")]
+    OtherClipNorm,
+    /// A message for which version 1 of the wire has no form.
+    #[error("expected a message that `umbel.v1` has a form for, got another")]
+    UnknownMessage,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

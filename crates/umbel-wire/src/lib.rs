@@ -6,6 +6,9 @@
 //!
 //! - [`proto`]: messages and stubs as generated from `proto/umbel/v1`.
 //! - [`blob`]: models and updates as checked streams of chunks; [`vector`] is their contents.
+//! - [`OutgoingInvitation`], [`IncomingInvitation`], [`OutgoingReport`], [`IncomingReport`]: the protocol's messages;
+//!   [`transfer`] moves them as streams.
+//! - [`recording`]: a run's inputs as a file.
 //! - [`tls`] and [`transport`]: mutual TLS 1.3 and the connections over it.
 //! - [`limits`]: what a peer may send.
 
@@ -23,11 +26,21 @@ pub mod proto {
     tonic::include_proto!("umbel.v1");
 }
 
-pub mod blob;
 mod error;
+mod hex;
+mod invitation;
+mod moment;
+mod report;
+
+pub mod blob;
 pub mod limits;
+pub mod recording;
 pub mod tls;
+pub mod transfer;
 pub mod transport;
 pub mod vector;
 
-pub use error::DecodeError;
+pub use error::{DecodeError, EncodeError};
+pub use invitation::{IncomingInvitation, OutgoingInvitation};
+pub use moment::{decode_moment, encode_moment};
+pub use report::{ExpectedReport, IncomingReport, OutgoingReport};

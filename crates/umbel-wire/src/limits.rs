@@ -1,10 +1,12 @@
 //! What a peer may send, and what this side sends.
 
+use std::time::Duration;
+
 /// Bytes in a chunk that this side sends, and the most it accepts.
 ///
-/// Large enough that the cost of a message (headers, a digest update, a wake-up) does not matter, small enough that
-/// many connections can each have one in memory.
-pub const CHUNK_BYTES: usize = 1 << 20;
+/// Large enough that the cost of a message (headers, a digest update, a wake-up) does not matter; small enough that many
+/// connections can each have one in memory, and that one comes within [`PART_LIMIT`] over a slow line.
+pub const CHUNK_BYTES: usize = 256 << 10;
 
 /// The least bytes in a chunk other than the last of its blob.
 ///
@@ -15,7 +17,7 @@ pub const MIN_CHUNK_BYTES: usize = 16 << 10;
 ///
 /// Set on every generated client and server with `max_decoding_message_size` and `max_encoding_message_size`; tonic
 /// applies it before it reserves memory. It is never raised to the size of a model: what is long travels in chunks.
-pub const MAX_MESSAGE_BYTES: usize = 2 << 20;
+pub const MAX_MESSAGE_BYTES: usize = 512 << 10;
 
 /// Bytes that HTTP/2 lets a peer send on one stream before it is acknowledged.
 ///
@@ -30,3 +32,7 @@ pub const MAX_CONCURRENT_STREAMS: u32 = 16;
 
 /// The most bytes of headers in a call.
 pub const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// How long the next part of a stream may take: a peer that sends less than a chunk in this time, some 9 KiB a second, is
+/// given up, since its connection and its half of an update take memory.
+pub const PART_LIMIT: Duration = Duration::from_secs(30);

@@ -1,7 +1,5 @@
 //! Who is let in over mutual TLS, who is not, and what they are told.
 
-mod support;
-
 use std::pin::Pin;
 use std::sync::Arc;
 
