@@ -10,6 +10,7 @@
 //! or of another type is left out, so that the report of an interrupted run, or of one written by another
 //! version, still shows what there is.
 
+mod axes;
 mod chart;
 mod compare;
 mod diagnostics;
@@ -24,6 +25,7 @@ mod page;
 mod privacy;
 mod progress;
 mod record;
+mod rounds;
 mod scale;
 mod style;
 mod view;

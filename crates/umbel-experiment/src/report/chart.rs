@@ -3,20 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    axes::{BOTTOM, RIGHT, TOP, WIDTH, base_axis, left_margin, value_axis},
     markup::{Markup, coordinate},
     number,
     scale::{Axis, Steps},
     view::Curve,
 };
-
-/// Width of every figure's drawing in its own units, which are about pixels.
-pub(super) const WIDTH: f64 = 360.0;
-/// Distance between the lower edge of a plot and that of its drawing.
-pub(super) const BOTTOM: f64 = 36.0;
-/// Distance between the upper edge of a plot and that of its drawing.
-pub(super) const TOP: f64 = 8.0;
-/// Distance between the right edge of a plot and that of its drawing.
-pub(super) const RIGHT: f64 = 12.0;
 
 const HEIGHT: f64 = 236.0;
 /// Curves of at most this many points show each as a dot.
@@ -178,7 +170,7 @@ impl Chart {
                     .iter()
                     .filter_map(|(round, value)| value.map(|value| (*round, value)))
             };
-            if let (Some(first), Some(last)) = (known().next(), known().last()) {
+            if let (Some(first), Some(last)) = (known().next(), known().next_back()) {
                 words.push_str(&format!(
                     "; {}: {} in round {}, {} in round {}",
                     series.name,
@@ -346,91 +338,6 @@ impl Frame {
         let across = |value: f64| self.left + self.rounds.share(value) * (WIDTH - RIGHT - self.left);
         base_axis(markup, &self.rounds, across, self.left, HEIGHT, "round");
     }
-}
-
-/// Room for the longest label beside a vertical axis.
-pub(super) fn left_margin(axis: &Axis, suffix: &str) -> f64 {
-    let longest = axis
-        .ticks
-        .iter()
-        .map(|tick| axis.label(*tick).len() + suffix.len())
-        .max()
-        .unwrap_or(1);
-    10.0 + 6.8 * longest as f64
-}
-
-/// Horizontal grid lines and their labels at the left.
-pub(super) fn value_axis(markup: &mut Markup, axis: &Axis, suffix: &str, left: f64, height: f64) {
-    for tick in &axis.ticks {
-        let y = height - BOTTOM - axis.share(*tick) * (height - BOTTOM - TOP);
-        let (from, to, at) = (coordinate(left), coordinate(WIDTH - RIGHT), coordinate(y));
-        markup.element(
-            "line",
-            &[
-                ("class", "grid"),
-                ("x1", &from),
-                ("y1", &at),
-                ("x2", &to),
-                ("y2", &at),
-            ],
-            |_| {},
-        );
-        let (x, y) = (coordinate(left - 6.0), coordinate(y + 4.0));
-        let label = format!("{}{suffix}", axis.label(*tick));
-        markup.leaf("text", &[("class", "end"), ("x", &x), ("y", &y)], &label);
-    }
-}
-
-/// The line at the foot of a plot, its labels, and what they count.
-pub(super) fn base_axis(
-    markup: &mut Markup,
-    axis: &Axis,
-    across: impl Fn(f64) -> f64,
-    left: f64,
-    height: f64,
-    name: &str,
-) {
-    let base = height - BOTTOM;
-    let (from, to, at) = (coordinate(left), coordinate(WIDTH - RIGHT), coordinate(base));
-    markup.element(
-        "line",
-        &[
-            ("class", "axis"),
-            ("x1", &from),
-            ("y1", &at),
-            ("x2", &to),
-            ("y2", &at),
-        ],
-        |_| {},
-    );
-    for tick in &axis.ticks {
-        let (x, y, foot) = (
-            coordinate(across(*tick)),
-            coordinate(base + 16.0),
-            coordinate(base + 4.0),
-        );
-        markup.element(
-            "line",
-            &[
-                ("class", "axis"),
-                ("x1", &x),
-                ("y1", &at),
-                ("x2", &x),
-                ("y2", &foot),
-            ],
-            |_| {},
-        );
-        markup.leaf(
-            "text",
-            &[("class", "middle"), ("x", &x), ("y", &y)],
-            &axis.label(*tick),
-        );
-    }
-    let (x, y) = (
-        coordinate(f64::midpoint(left, WIDTH - RIGHT)),
-        coordinate(height - 4.0),
-    );
-    markup.leaf("text", &[("class", "middle"), ("x", &x), ("y", &y)], name);
 }
 
 /// A short stretch of line, as it looks in the plot.

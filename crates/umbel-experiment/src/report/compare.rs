@@ -164,7 +164,14 @@ fn table(
                             markup.text(&run.label);
                         });
                         for column in &filled {
-                            markup.leaf("td", &[], row.get(*column).map_or("–", String::as_str));
+                            let cell = row.get(*column).map_or("–", String::as_str);
+                            // Only what is long may be broken into lines.
+                            let class: &[_] = if cell.len() > 16 {
+                                &[("class", "long")]
+                            } else {
+                                &[]
+                            };
+                            markup.leaf("td", class, cell);
                         }
                     });
                 }

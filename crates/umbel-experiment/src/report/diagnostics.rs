@@ -46,7 +46,7 @@ pub(super) fn section(markup: &mut Markup, runs: &[RunView<'_>]) {
             "p",
             &[],
             "These figures are computed on clients' data without noise. They help to choose settings; nothing \
-             bounds what they tell about a client, and a live server never learns them.",
+             bounds what they tell about a client, and a served run has them only where they are charged.",
         );
         non_finite(markup, runs);
         markup.element("div", &[("class", "cards")], |markup| markup.append(&figures));

@@ -1,6 +1,6 @@
 //! The facts of a run: what was set, what it took, what identifies it.
 
-use super::{field, markup::Markup, number, privacy::Promise, view::RunView};
+use super::{markup::Markup, number, view::RunView};
 
 /// Names and values, of which those without a value are left out.
 #[derive(Debug, Default)]
@@ -50,7 +50,13 @@ pub(super) fn section(markup: &mut Markup, runs: &[RunView<'_>]) {
     if runs.is_empty() {
         return;
     }
-    markup.element("section", &[], |markup| {
+    // Of several runs all is folded away, so that on paper even the heading would stand alone.
+    let class: &[_] = if runs.len() > 1 {
+        &[("class", "folded")]
+    } else {
+        &[]
+    };
+    markup.element("section", class, |markup| {
         markup.leaf("h2", &[], "Facts");
         if let [run] = runs {
             cards(markup, run);
@@ -199,91 +205,6 @@ fn noise_words(noise: &str) -> &str {
     }
 }
 
-/// The table of every round, folded away; at most [`MOST_ROWS`] of them.
-pub(super) fn rounds(markup: &mut Markup, run: &RunView<'_>, metrics: &[String]) {
-    if run.rounds.is_empty() {
-        return;
-    }
-    let noisy = Promise::of(run.summary) != Promise::Nothing;
-    let columns: Vec<(String, String, fn(f64) -> String)> = metrics
-        .iter()
-        .map(|metric| {
-            let format = if metric == "accuracy" {
-                number::percent
-            } else {
-                number::plain
-            };
-            (
-                super::view::heading(metric),
-                super::view::below("", metric),
-                format as fn(f64) -> String,
-            )
-        })
-        .chain([
-            (
-                "Loss".to_owned(),
-                "/loss".to_owned(),
-                number::plain as fn(f64) -> String,
-            ),
-            (
-                "ε, upper bound".to_owned(),
-                "/epsilon".to_owned(),
-                number::epsilon_upper,
-            ),
-            (
-                "ε, lower bound".to_owned(),
-                "/epsilon_lower".to_owned(),
-                number::epsilon_lower,
-            ),
-        ])
-        .filter(|(_, pointer, _)| noisy || !pointer.starts_with("/epsilon"))
-        .filter(|(_, pointer, _)| {
-            run.rounds
-                .values()
-                .any(|line| field::number(line, pointer).is_some())
-        })
-        .collect();
-    let every = run.rounds.len().div_ceil(MOST_ROWS);
-    let title = if every == 1 {
-        "Every round".to_owned()
-    } else {
-        format!("Every {every}th round, and the last")
-    };
-    markup.element("details", &[], |markup| {
-        markup.leaf("summary", &[], &title);
-        markup.element("div", &[("class", "scroll")], |markup| {
-            markup.element("table", &[], |markup| {
-                markup.element("thead", &[], |markup| {
-                    markup.element("tr", &[], |markup| {
-                        markup.leaf("th", &[("scope", "col")], "Round");
-                        for (name, _, _) in &columns {
-                            markup.leaf("th", &[("scope", "col")], name);
-                        }
-                    });
-                });
-                markup.element("tbody", &[], |markup| {
-                    for (index, (round, line)) in run.rounds.iter().enumerate() {
-                        if !(index + 1).is_multiple_of(every) && index + 1 != run.rounds.len() {
-                            continue;
-                        }
-                        markup.element("tr", &[], |markup| {
-                            markup.leaf("th", &[("scope", "row")], &number::count(*round as f64));
-                            for (_, pointer, format) in &columns {
-                                let cell =
-                                    field::number(line, pointer).map_or_else(|| "–".to_owned(), format);
-                                markup.leaf("td", &[], &cell);
-                            }
-                        });
-                    }
-                });
-            });
-        });
-    });
-    markup.line();
-}
-
-const MOST_ROWS: usize = 200;
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -313,23 +234,5 @@ mod tests {
             json!({"status": "finished", "rounds": 1000, "rounds_completed": 1000}),
             Some("finished, 1,000 of 1,000 rounds"),
         );
-    }
-
-    #[test]
-    fn a_long_run_is_thinned_in_its_table() {
-        let rounds = (1..=1001)
-            .map(|round| json!({"round": round, "loss": 1.0}))
-            .collect();
-        let records = [RunRecord {
-            label: "a".to_owned(),
-            summary: Value::Null,
-            rounds,
-        }];
-        let mut markup = Markup::default();
-        super::rounds(&mut markup, &RunView::all(&records)[0], &[]);
-        let html = markup.into_string();
-        assert!(html.contains("Every 6th round, and the last"), "{html}");
-        assert_eq!(html.matches("<tr>").count(), 1 + 166 + 1);
-        assert!(html.contains(">1,001<"));
     }
 }

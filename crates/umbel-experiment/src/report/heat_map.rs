@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    chart::{RIGHT, TOP, WIDTH},
+    axes::{RIGHT, TOP, WIDTH},
     field,
     markup::{Markup, coordinate},
     number,
@@ -32,7 +32,8 @@ pub(super) fn draw(markup: &mut Markup, labels: &[Value], clients: Option<f64>, 
     if table.classes_per_column > 1 {
         subtitle.push_str(&format!(", {} classes a column", table.classes_per_column));
     }
-    let cell_height = (280.0 / shown as f64).clamp(5.0, 18.0);
+    // Fifty rows make a figure as tall as the others.
+    let cell_height = (192.0 / shown as f64).clamp(3.84, 18.0);
     let bottom = TOP + cell_height * shown as f64;
     markup.element("figure", &[("class", "card")], |markup| {
         markup.element("figcaption", &[], |markup| {
@@ -61,6 +62,7 @@ fn key(markup: &mut Markup, largest: f64) {
         let attributes = [
             ("class", "ramp"),
             ("viewBox", "0 0 100 10"),
+            ("preserveAspectRatio", "none"),
             ("aria-hidden", "true"),
         ];
         markup.element("svg", &attributes, |markup| {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    chart::{BOTTOM, RIGHT, TOP, WIDTH, base_axis, left_margin, value_axis},
+    axes::{BOTTOM, RIGHT, TOP, WIDTH, base_axis, left_margin, value_axis},
     field,
     markup::{Markup, coordinate},
     number,

@@ -5,6 +5,7 @@ use super::{
     markup::Markup,
     number,
     privacy::{Promise, Terms},
+    rounds,
     view::{RunView, below, heading, metrics},
 };
 
@@ -36,7 +37,7 @@ pub(super) fn section(markup: &mut Markup, runs: &[RunView<'_>]) {
         markup.leaf("h2", &[], "Round by round");
         markup.element("div", &[("class", "cards")], |markup| markup.append(&plots));
         if let [run] = runs {
-            super::facts::rounds(markup, run, &names);
+            rounds::table(markup, run, &names);
         }
     });
     markup.line();

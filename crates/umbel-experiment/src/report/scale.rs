@@ -98,7 +98,11 @@ fn spread(low: f64, high: f64, steps: Steps) -> (f64, f64) {
         return (low, high);
     }
     match steps {
-        Steps::Whole => (low, low + 1.0_f64.max(1e-6 * size)),
+        Steps::Whole => {
+            let room = 1.0_f64.max(1e-6 * size);
+            // A count is never below zero.
+            (if low >= room { low - room } else { low }, high + room)
+        }
         Steps::Any if size > 0.0 => (low - 0.05 * size, high + 0.05 * size),
         Steps::Any => (0.0, 1.0),
     }
@@ -157,6 +161,11 @@ mod tests {
     fn counts_have_whole_ticks() {
         check(&Axis::around(0.0, 1.0, 4.0, Steps::Whole), &["0", "1"]);
         check(&Axis::around(0.0, 3.0, 5.0, Steps::Whole), &["0", "1", "2", "3"]);
+        check(&Axis::around(0.0, 0.0, 4.0, Steps::Whole), &["0", "1"]);
+        check(
+            &Axis::around(539.0, 539.0, 4.0, Steps::Whole),
+            &["538", "539", "540"],
+        );
         check(&Axis::around(0.0, 9.0, 4.0, Steps::Whole), &["0", "5", "10"]);
     }
 

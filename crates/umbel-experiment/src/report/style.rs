@@ -96,7 +96,9 @@ caption { text-align: left; font-weight: 600; padding: 4px 0; background: var(--
 th, td { padding: 5px 10px; border: 1px solid var(--rule); text-align: right; white-space: nowrap; vertical-align: baseline; }
 thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; white-space: normal; }
 .compare { width: 100%; min-width: 860px; }
-.compare td, .compare th { text-align: left; white-space: normal; }
+.compare td, .compare th { text-align: left; }
+.compare td.long, .compare th { white-space: normal; }
+.scroll + .sub { margin-top: 6px; }
 .compare tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 9em; max-width: 20em; }
 .diagnostics { margin-top: 48px; padding-top: 1px; border-top: 3px double var(--rule); }
 .diagnostics h2 { margin-top: 22px; }
@@ -108,10 +110,10 @@ thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; white-
   .tile .value { font-size: 1.7rem; }
   .banner.danger strong { font-size: 2rem; }
   .card { padding: 12px; }
-  dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin-bottom: 7px; }
+  dl { grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 5px 12px; }
 }
 @media print {
+  :root { --page: #ffffff; }
   body { background: none; font-size: 10pt; }
   main { max-width: none; padding: 0; }
   .cards { grid-template-columns: 1fr 1fr; }
@@ -121,8 +123,8 @@ thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; white-
   table { font-size: 8pt; }
   .compare { min-width: 0; }
   .compare tbody th { min-width: 0; }
-  th, td { padding: 3px 5px; white-space: normal !important; }
-  details { display: none; }
+  th, td { padding: 3px 5px; }
+  details, .folded { display: none; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 ";
