@@ -55,12 +55,14 @@ pub(super) fn draw(markup: &mut Markup, histogram: &[Value], title: &str, subtit
                 } else {
                     0.0
                 };
+                // One client among thousands is seen too.
+                let tall = (upward(0.0) - upward(bar.clients)).max(if bar.clients > 0.0 { 1.5 } else { 0.0 });
                 let (x, y) = (
                     coordinate(across(bar.from) + 0.5 * gap),
-                    coordinate(upward(bar.clients)),
+                    coordinate(upward(0.0) - tall),
                 );
                 let width = coordinate((across(bar.to) - across(bar.from) - gap).max(0.5));
-                let height = coordinate(upward(0.0) - upward(bar.clients));
+                let height = coordinate(tall);
                 markup.element("g", &[("class", "bar")], |markup| {
                     markup.leaf("title", &[], &tooltip(bar));
                     let place = [
