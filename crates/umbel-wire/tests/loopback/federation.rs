@@ -80,8 +80,10 @@ async fn open_round(
         round: RoundId(7),
         clip_norm: ClipNorm::new(1.5).expect("a norm"),
         deadline: Timestamp::new(Duration::from_secs(100)),
-        model: (0..250_000u32)
-            .map(|i| (f64::from(i) * 1e-3).sin() as f32)
+        model: (0..250u8)
+            .cycle()
+            .take(250_000)
+            .map(|i| f32::from(i) * 1e-3)
             .collect(),
     };
     let (reports, received) = mpsc::unbounded_channel();
