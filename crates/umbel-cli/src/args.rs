@@ -1,9 +1,13 @@
 //! What may stand on the command line.
 
+pub(crate) mod budget;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+use self::budget::BudgetArgs;
 
 /// Federated learning with differential privacy that can be checked.
 #[derive(Debug, Parser)]
@@ -15,6 +19,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Budget(BudgetArgs),
     Report(ReportArgs),
     Simulate(SimulateArgs),
 }

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match args.command {
+        Command::Budget(args) => commands::budget::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Simulate(args) => commands::simulate::run(&args),
     };

@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::{env, fs, io, thread};
+use std::{io, thread};
 
 use anyhow::Context as _;
-use umbel_experiment::{Experiment, Overrides, RoundMetrics, Status, Summary};
+use umbel_experiment::{RoundMetrics, Status, Summary};
 use umbel_sim::{BudgetExhausted, Options, Prepared, Progress, simulate};
 
 use crate::args::SimulateArgs;
+use crate::commands::experiment;
 use crate::output::{self, Bar, Usage};
 
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let experiment = match &args.experiment {
-        Some(path) => Some(read(path, args)?),
+        Some(path) => Some(experiment::read(path, &args.settings, args.seed)?),
         None if !args.settings.is_empty() || args.seed.is_some() => {
             let reason = "a resumed run keeps its settings; leave --set and --seed away";
             return Err(Usage(anyhow::anyhow!(reason)).into());
@@ -43,24 +44,6 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         Status::Finished | Status::BudgetExhausted => ExitCode::SUCCESS,
         Status::Interrupted => ExitCode::FAILURE,
     })
-}
-
-fn read(path: &Path, args: &SimulateArgs) -> anyhow::Result<Experiment> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let overrides = Overrides {
-        environment: env_settings(),
-        settings: args.settings.clone(),
-        seed: args.seed,
-    };
-    let directory = path.parent().unwrap_or(Path::new(""));
-    Experiment::parse(&text, directory, &overrides).with_context(|| path.display().to_string())
-}
-
-/// Environment variables that are text; others can be no settings.
-fn env_settings() -> Vec<(String, String)> {
-    env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }
 
 /// A flag that Ctrl-C and a polite request to end set. The second one ends the process at once.

@@ -1,0 +1,124 @@
+//! `umbel budget explain`.
+
+mod words;
+
+use serde::Serialize;
+use umbel_accounting::{Delta, accountant, calibrate};
+use umbel_sim::Prepared;
+
+use super::curve::Attacker;
+use super::number::{finite, whole};
+use super::profile::{self, Growth, Profile};
+use crate::args::budget::{ExplainArgs, Spacing};
+use crate::commands::experiment;
+use crate::output;
+
+/// How many numbers of rounds are shown.
+const GROWTH_POINTS: u32 = 7;
+
+/// What an experiment promises.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    name: String,
+    unit: &'static str,
+    trust: &'static str,
+    neighbors: &'static str,
+    simulated: bool,
+    /// Certified upper bound after all planned rounds; null means infinite.
+    epsilon: Option<f64>,
+    epsilon_lower: Option<f64>,
+    /// The most that may be spent, if there is a limit.
+    epsilon_budget: Option<f64>,
+    delta: f64,
+    accountant: &'static str,
+    sampling: &'static str,
+    sampling_rate: f64,
+    clients: u64,
+    cohort: f64,
+    rounds: u64,
+    /// Rounds that the budget allows; null without a limit.
+    rounds_within_budget: Option<u64>,
+    clip_norm: f64,
+    /// σ / C; null without noise.
+    noise_multiplier: Option<f64>,
+    noise: &'static str,
+    /// Of the noise on each parameter of each released mean update.
+    noise_std_dev: f64,
+    parameters: u64,
+    by_rounds: Vec<Growth>,
+    attacker: Attacker,
+    warnings: Vec<String>,
+    not_covered: Vec<&'static str>,
+}
+
+pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
+    let mut experiment = experiment::read(&args.experiment, &args.settings, None)?;
+    // Nothing that is explained depends on the seed, only the partition's draw and the model's first parameters do.
+    experiment.seed.get_or_insert(0);
+    let prepared = Prepared::new(experiment)?;
+    let explanation = Explanation::new(&prepared, args.base_rate.base_rate)?;
+    let shown = if args.json {
+        serde_json::to_string_pretty(&explanation)?
+    } else {
+        explanation.warnings.iter().for_each(|warning| output::remark(&format!("warning: {warning}")));
+        explanation.describe()
+    };
+    Ok(output::result(&shown)?)
+}
+
+impl Explanation {
+    fn new(prepared: &Prepared, base_rate: f64) -> anyhow::Result<Self> {
+        let plan = &prepared.plan;
+        let (settings, mechanism) = (plan.settings(), &plan.settings().mechanism);
+        words::knows(settings.unit.as_str(), settings.trust.as_str(), plan.sampling().as_str())?;
+        // As the round engine does: what the sampler of the noise is inexact by is taken from δ first.
+        let loss = mechanism.delta_loss(prepared.initial.len() as u64, settings.rounds);
+        let accounted = Delta::new(settings.delta.value() - loss)?;
+        let (kind, relation, event) = (settings.accountant, plan.relation(), plan.round_event());
+
+        let mut accountant = accountant(kind, relation);
+        let counts = profile::counts(settings.rounds, GROWTH_POINTS, Spacing::Log);
+        let by_rounds = profile::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?;
+        let bounds = accountant.epsilon(accounted)?;
+        let rounds_within_budget = match settings.epsilon_budget {
+            Some(limit) if bounds.upper > limit => Some(calibrate::steps(limit, accounted, kind, relation, &event)?),
+            Some(_) => Some(settings.rounds),
+            None => None,
+        };
+        let profile = Profile::new(accountant.as_ref(), finite(bounds.upper.value()), &|| ())?;
+        let sampling = plan.sampling();
+        let sampling_rate = settings.cohort / whole(settings.population);
+        Ok(Self {
+            name: settings.description.name.clone(),
+            unit: settings.unit.as_str(),
+            trust: settings.trust.as_str(),
+            neighbors: relation.as_str(),
+            simulated: true,
+            epsilon: finite(bounds.upper.value()),
+            epsilon_lower: bounds.lower.and_then(|lower| finite(lower.value())),
+            epsilon_budget: settings.epsilon_budget.map(|limit| limit.value()),
+            delta: settings.delta.value(),
+            accountant: kind.as_str(),
+            sampling: sampling.as_str(),
+            sampling_rate,
+            clients: settings.population,
+            cohort: settings.cohort,
+            rounds: settings.rounds,
+            rounds_within_budget,
+            clip_norm: mechanism.quantizer().clip_norm().value(),
+            noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
+            noise: mechanism.noise_kind().map_or("none", |kind| kind.as_str()),
+            noise_std_dev: mechanism.noise_std_dev(),
+            parameters: prepared.initial.len() as u64,
+            by_rounds,
+            attacker: Attacker {
+                advantage: profile.advantage(),
+                base_rate,
+                best_success: profile::best_success(accountant.as_ref(), base_rate)?,
+                blind_success: profile::blind_success(base_rate),
+            },
+            warnings: prepared.warnings(),
+            not_covered: words::not_covered(mechanism.noise_kind().is_some_and(|kind| kind.as_str() == "continuous")),
+        })
+    }
+}

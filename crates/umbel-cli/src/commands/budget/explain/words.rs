@@ -1,0 +1,129 @@
+//! An experiment's promise in plain words.
+
+use umbel_accounting::{Epsilon, EpsilonBounds};
+
+use super::Explanation;
+use crate::commands::budget::number::{self, text, upper, whole};
+
+/// Refuses what there are no words for: nothing is said of a promise by guessing.
+pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<()> {
+    match (unit, trust, sampling) {
+        ("client", "central", "poisson") => Ok(()),
+        _ => anyhow::bail!("there are no words yet for unit \"{unit}\", trust \"{trust}\" and {sampling} sampling"),
+    }
+}
+
+/// What the promise does not cover.
+pub(super) fn not_covered(continuous_noise: bool) -> Vec<&'static str> {
+    let mut list = vec![
+        "the model file of a simulation: its noise is reproducible from the seed, so the ε describes the mechanism",
+        "the server itself, which sees every update",
+        "who is contacted in which round, seen from the network",
+        "one client slowing another past a round's deadline",
+        "the choice of settings: what was learnt by trying them on this data is not charged",
+        "diagnostics marked simulator_only: they are computed on clients' data without noise",
+        "a person whose data are held by several clients",
+    ];
+    if continuous_noise {
+        list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
+    }
+    list
+}
+
+impl Explanation {
+    pub(super) fn describe(&self) -> String {
+        let mut lines = vec![format!("{}: what it promises\n", self.name)];
+        lines.extend(self.promise());
+        lines.push("\nhow much noise on what".to_owned());
+        lines.extend(self.noise());
+        lines.push(format!("\nhow ε grows with rounds, at δ = {}", text(self.delta)));
+        lines.push(format!("  {:>12}  {:>12}", "rounds", "ε at most"));
+        lines.extend(self.by_rounds.iter().map(|point| {
+            let epsilon = point.epsilon.map_or("infinite".to_owned(), upper);
+            format!("  {:>12}  {epsilon:>12}", point.steps)
+        }));
+        lines.push(
+            "\nwhat that means: somebody who knows everything but whether one client took part, sees every released model, \
+             and guesses"
+                .to_owned(),
+        );
+        lines.extend(self.attacker.lines().into_iter().map(|line| format!("  {line}")));
+        lines.push("\nnot covered".to_owned());
+        lines.extend(self.not_covered.iter().map(|item| format!("  - {item}")));
+        lines.join("\n")
+    }
+
+    fn promise(&self) -> Vec<String> {
+        let Some(epsilon) = self.epsilon else {
+            return vec![
+                "  NOT PRIVATE: NO NOISE IS ADDED, ε IS INFINITE. NOTHING IS PROMISED TO ANYBODY.".to_owned(),
+                format!("  unit           {}: all data of one client", self.unit),
+                format!("  relation       {}: one client is there or not", self.neighbors),
+                format!("  trust          {}: everything would have to be trusted", self.trust),
+                "  simulated      yes: nothing was run".to_owned(),
+            ];
+        };
+        let bounds = EpsilonBounds {
+            lower: self.epsilon_lower.and_then(|lower| Epsilon::new(lower).ok()),
+            upper: Epsilon::new(epsilon).unwrap_or(Epsilon::INFINITE),
+        };
+        let mut lines = vec![
+            format!("  promise        ε = {}", number::epsilon(bounds, self.delta)),
+            "                 whoever sees every released model learns almost the same with or without any one client"
+                .to_owned(),
+            format!("  to whom        each of the {} clients, for all its data together (unit: {})", self.clients, self.unit),
+            format!("  relation       {}: whether the client took part at all is protected", self.neighbors),
+            "  against whom   everyone who sees the models, of all rounds too, but not the server".to_owned(),
+            format!(
+                "  trusting whom  the server ({}): it sees every update, adds the noise, and keeps who takes part a secret",
+                self.trust
+            ),
+            format!(
+                "  sampling       {}: each client joins each of the {} rounds with probability {}, {} expected",
+                self.sampling,
+                self.rounds,
+                upper(self.sampling_rate),
+                text(self.cohort)
+            ),
+            format!("  accountant     {}", self.accountant),
+            "  simulated      yes: noise is reproducible from the seed; this ε describes the mechanism, not a model file"
+                .to_owned(),
+        ];
+        if let (Some(limit), Some(within)) = (self.epsilon_budget, self.rounds_within_budget) {
+            let limit = text(limit);
+            lines.push(if within >= self.rounds {
+                format!("  budget         ε = {limit}: all rounds are within it")
+            } else {
+                format!("  budget         ε = {limit}: the run stops after {within} of its {} rounds", self.rounds)
+            });
+        }
+        lines
+    }
+
+    fn noise(&self) -> Vec<String> {
+        let clip = text(self.clip_norm);
+        let mut lines = vec![format!("  each client's update, all layers as one vector, is shortened to a norm of at most {clip}")];
+        let Some(multiplier) = self.noise_multiplier else {
+            lines.push("  NO NOISE is added to their sum".to_owned());
+            return lines;
+        };
+        lines.extend([
+            format!(
+                "  on each of the {} parameters of a round's sum comes Gaussian noise ({}) of standard deviation {:.4e}: \
+                 noise multiplier {multiplier:.4} × clip norm {clip}",
+                self.parameters,
+                self.noise,
+                multiplier * self.clip_norm
+            ),
+            format!(
+                "  divided by the cohort of {}, that is {:.4e} on each parameter of the mean update; all noise together has a \
+                 norm of about {:.4e}, and one client moves the mean by at most {:.4e}",
+                text(self.cohort),
+                self.noise_std_dev,
+                self.noise_std_dev * whole(self.parameters).sqrt(),
+                self.clip_norm / self.cohort
+            ),
+        ]);
+        lines
+    }
+}
