@@ -8,8 +8,8 @@ use std::time::Instant;
 use rand_core::Rng;
 use umbel_accounting::{ClipNorm, NoiseMultiplier, SamplingRate};
 use umbel_mechanisms::{
-    CentralGaussian, CohortSource, DiscreteGaussian, IntegerSum, NoiseKind, NoiseSource, Quantizer,
-    RoundedGaussian, SimulationSeed, poisson_cohort,
+    CentralGaussian, CohortSource, DiscreteGaussian, DiscreteLaplace, IntegerSum, NoiseKind, NoiseSource,
+    Quantizer, RoundedGaussian, SimulationSeed, Skellam, poisson_cohort,
 };
 
 /// Coordinates of a whole update.
@@ -39,6 +39,20 @@ fn main() {
     }
     time("making a discrete Gaussian, sigma = 100", 1, || {
         DiscreteGaussian::new(100.0).expect("in range")
+    });
+
+    for variance in [1.0, 1e3, 1e5] {
+        let sampler = Skellam::new(variance).expect("in range");
+        time(&format!("Skellam, variance {variance}"), N_DRAWS, || {
+            sampler.add_to(&mut values, &mut stream)
+        });
+    }
+    time("making a Skellam, variance 1000", 1, || {
+        Skellam::new(1e3).expect("in range")
+    });
+    let laplace = DiscreteLaplace::new(100, 1).expect("in range");
+    time("discrete Laplace, scale 100", N_DRAWS, || {
+        (0..N_DRAWS).fold(0, |sum, _| sum ^ laplace.sample(&mut stream))
     });
 
     let update: Vec<f32> = (0..DIMENSION).map(|i| (i as f32 * 0.37).sin()).collect();

@@ -3,7 +3,7 @@
 use rand_core::Rng;
 
 use crate::rounded_gaussian::{StdDevOutOfRange, mantissa_and_exponent};
-use crate::strips::{CUT_PROBABILITY, OFFSET_BITS, Offset, StripShape, Strips};
+use crate::strips::{CUT_PROBABILITY, Law, OFFSET_BITS, Offset, Strips};
 
 /// Draws from N_Z(0, σ²), so `Pr[k] ∝ exp(−k²/2σ²)`, for a σ given as a float.
 ///
@@ -44,7 +44,7 @@ impl DiscreteGaussian {
             });
         }
         // σ = S · 2^e, and a strip of b integers has the width b/σ = b · 2^-e / S.
-        let (mantissa, exponent) = mantissa_and_exponent(std_dev);
+        let (denominator, exponent) = mantissa_and_exponent(std_dev);
         let mut strip_bits = 0;
         while 64.0 * 2.0_f64.powi(strip_bits) <= std_dev {
             strip_bits += 1;
@@ -52,14 +52,20 @@ impl DiscreteGaussian {
         let shift = u32::try_from(strip_bits - exponent)
             .expect("the exponent is below the number of bits in a strip");
         let (numerator, strip_bits) = (1 << shift, u32::try_from(strip_bits).expect("at least 0"));
-        let shape = if strip_bits == 0 {
-            StripShape::Points
+        let law = if strip_bits == 0 {
+            Law::GaussianPoints {
+                numerator,
+                denominator,
+            }
         } else {
-            StripShape::Intervals
+            Law::GaussianIntervals {
+                numerator,
+                denominator,
+            }
         };
         Ok(Self {
             std_dev,
-            strips: Strips::new(numerator, mantissa, shape),
+            strips: Strips::new(law),
             strip_bits,
         })
     }

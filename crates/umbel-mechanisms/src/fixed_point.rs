@@ -131,8 +131,36 @@ impl Fixed {
         self.saturating_subtract(&units)
     }
 
+    /// Bounds on 1 / self, for a number between 1/4 and 2^40: Newton's iteration, then a check that proves the bounds.
+    pub(crate) fn reciprocal(&self) -> Enclosure {
+        let n = self.n_fraction_limbs();
+        let two = Self::one(n).multiply(2);
+        let mut inverse = Self::zero(n);
+        let approximation = self.limbs[n] as f64 + self.limbs[n - 1] as f64 * 2.0_f64.powi(-64);
+        // The first 50 bits or so of the inverse, which is at most 4, below the first limb of fraction.
+        let bits = from_f64(1.0 / approximation * 2.0_f64.powi(60));
+        inverse.limbs[n] = bits >> 60;
+        inverse.limbs[n - 1] = bits << 4;
+        // Each step doubles the number of right digits.
+        for _ in 0..=(n * 64 / 20).ilog2() {
+            let residual = two.clone().saturating_subtract(&self.product(&inverse));
+            inverse = inverse.product(&residual);
+        }
+        let one = Self::one(n);
+        let mut slack = 8;
+        loop {
+            let low = inverse.clone().subtract_units(slack);
+            let high = inverse.clone().add_units(slack);
+            // A product is rounded down by less than a unit.
+            if self.product(&low).add_units(1) <= one && self.product(&high) >= one {
+                return Enclosure { low, high };
+            }
+            slack *= 8;
+        }
+    }
+
     /// The product of two numbers of equal precision, each below 2^64, rounded down.
-    fn product(&self, other: &Self) -> Self {
+    pub(crate) fn product(&self, other: &Self) -> Self {
         let n = self.n_fraction_limbs();
         let (left, right) = (&self.limbs[..=n], &other.limbs[..=n]);
         let mut wide = vec![0_u64; left.len() + right.len()];
@@ -229,9 +257,18 @@ pub(crate) fn exp_minus_half_square(k: u64, numerator: u64, denominator: u64, n_
 
 #[allow(
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the value is between 0 and 2^62"
+)]
+fn from_f64(value: f64) -> u64 {
+    value as u64
+}
+
+/// The lower and the upper 64 bits.
+#[allow(
+    clippy::cast_possible_truncation,
     reason = "the two halves of a number are what is asked for"
 )]
-/// The lower and the upper 64 bits.
 pub(crate) fn halves(value: u128) -> (u64, u64) {
     (value as u64, (value >> 64) as u64)
 }
@@ -320,6 +357,33 @@ mod tests {
             limbs: value.limbs[5..].to_vec(),
         };
         assert!(wide.low <= widen(&narrow.low) && widen(&narrow.high) <= wide.high);
+    }
+
+    #[test]
+    fn reciprocals_are_enclosed() {
+        for n_limbs in [2, 4, 9] {
+            for (numerator, denominator) in [
+                (1, 4),
+                (1, 1),
+                (1, 3),
+                (2, 3),
+                (1 << 40, 1),
+                (12_345, 678),
+                (u64::MAX, u64::MAX - 1),
+            ] {
+                let value = Fixed::one(n_limbs).multiply(numerator).divide(denominator);
+                let bounds = value.reciprocal();
+                let exact = Fixed::one(n_limbs).multiply(denominator).divide(numerator);
+                // The value was rounded down, so its inverse may be larger than that of the quotient by a few units.
+                assert!(
+                    bounds.low <= exact.clone().add_units(1 << 12)
+                        && exact.subtract_units(1 << 12) <= bounds.high
+                );
+                assert!(
+                    bounds.high.saturating_subtract(&bounds.low) <= Fixed::zero(n_limbs).add_units(1 << 48)
+                );
+            }
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod quantize;
 mod rounded_gaussian;
 mod rounding;
 mod sampling;
+mod skellam;
 mod source;
 #[cfg(test)]
 mod statistics;
@@ -37,6 +38,7 @@ pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
 pub use rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
 pub use rounding::{GridRounding, GridRoundingError, RoundingKind, round_stochastically};
 pub use sampling::poisson_cohort;
+pub use skellam::{Skellam, VarianceOutOfRange};
 pub use source::{
     BlockStreams, CohortSource, NO_CLIENT, NoiseSource, Provenance, Purpose, RandomStream, RoundingSource,
     SimulationSeed, SourceError,

@@ -82,7 +82,7 @@ impl Quantizer {
             buffer.resize(update.len(), 0);
         } else {
             // The norm of a vector of f32 other than zero is at least 2^-149, so the quotient is finite.
-            let mut scale = round_down_to_29_bits(GRID_UNITS_F64 / norm.max(self.clip_norm.value()));
+            let mut scale = round_down_to_29_bits(grid_units_over(norm.max(self.clip_norm.value())));
             buffer.extend(update.iter().map(|&value| truncate(f64::from(value) * scale)));
             while !is_within_bound(&buffer) {
                 scale = round_down_to_29_bits(scale * (1.0 - 1e-8));
@@ -133,6 +133,17 @@ impl std::fmt::Debug for QuantizedUpdate {
         f.debug_struct("QuantizedUpdate")
             .field("dimension", &self.values.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// 2^30 / length, never above the exact quotient.
+fn grid_units_over(length: f64) -> f64 {
+    let quotient = GRID_UNITS_F64 / length;
+    // The sign of a fused multiply-add is that of the exact value.
+    if quotient.mul_add(length, -GRID_UNITS_F64) > 0.0 {
+        quotient.next_down()
+    } else {
+        quotient
     }
 }
 
@@ -203,6 +214,17 @@ mod tests {
             quantize(1.0, &[1.99 * 2.0_f32.powi(-30), -1.99 * 2.0_f32.powi(-30)]).0,
             [1, -1]
         );
+    }
+
+    #[test]
+    fn values_just_below_the_grid_are_not_rounded_up() {
+        // A clip norm an ulp above 2^30 / k: the value 1 is just below k grid units, by less than a float can tell.
+        for k in 2..1_000_u32 {
+            let clip_norm = (GRID_UNITS_F64 / f64::from(k)).next_up();
+            let value = quantize(clip_norm, &[1.0]).0[0].unsigned_abs();
+            assert!(product_at_most(value, clip_norm, 1.0), "{k}");
+            assert!(value + 1 >= k, "{k} became {value}");
+        }
     }
 
     #[test]

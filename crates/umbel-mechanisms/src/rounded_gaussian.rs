@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use rand_core::Rng;
 
-use crate::strips::{OFFSET_BITS, Offset, Proposal, StripShape, Strips};
+use crate::strips::{Law, OFFSET_BITS, Offset, Proposal, Strips};
 
 /// Draws floor(N(0, s²) + ½), so `Pr[k] = Φ((k + ½)/s) − Φ((k − ½)/s)`, for a standard deviation s given as a float.
 ///
@@ -43,7 +43,12 @@ pub struct StdDevOutOfRange {
 /// Strips of 2^-5 standard deviations.
 const STRIP_BITS: u32 = 5;
 
-static STRIPS: LazyLock<Strips> = LazyLock::new(|| Strips::new(1, 1 << STRIP_BITS, StripShape::Intervals));
+static STRIPS: LazyLock<Strips> = LazyLock::new(|| {
+    Strips::new(Law::GaussianIntervals {
+        numerator: 1,
+        denominator: 1 << STRIP_BITS,
+    })
+});
 
 impl RoundedGaussian {
     /// The smallest standard deviation, in units of the result.

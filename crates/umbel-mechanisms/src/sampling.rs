@@ -1,5 +1,7 @@
 //! Poisson sampling of a cohort: an independent coin for each client.
 
+use std::cmp::Ordering;
+
 use rand_core::Rng;
 use umbel_accounting::SamplingRate;
 
@@ -30,7 +32,12 @@ pub fn poisson_cohort(source: &CohortSource, round: u64, population: u64, rate: 
         let clients = first..population.min(first + BLOCK as u64);
         for (client, word) in clients.zip(words.chunks_exact(4)) {
             let coin = u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-            if coin < high || (coin == high && lower_half(source, round, client) < low) {
+            let is_in = match coin.cmp(&high) {
+                Ordering::Less => true,
+                Ordering::Equal => lower_half(source, round, client) < low,
+                Ordering::Greater => false,
+            };
+            if is_in {
                 cohort.push(client);
             }
         }
@@ -98,6 +105,28 @@ mod tests {
         );
         // 0.1 as a 64-bit float is a little above a tenth; the threshold is the floor of exactly that number.
         assert_eq!(threshold(SamplingRate::new(0.1).unwrap()), 0x1999_9999_9999_9a00);
+    }
+
+    #[test]
+    fn a_rate_equal_to_a_coin_leaves_it_to_the_lower_half() {
+        // Client 3's own coin as the threshold: in with the next larger rate, out with exactly this one.
+        let (round, client) = (4, 3);
+        let source = CohortSource::simulated(SimulationSeed::new(6));
+        let mut stream = source.stream(round);
+        stream.skip_words(client);
+        let upper = f64::from(stream.next_u32()) / 2.0_f64.powi(32);
+        let lower = lower_half(&source, round, client) as f64 / 2.0_f64.powi(64);
+        let is_in = |rate: f64| {
+            let rate = SamplingRate::new(rate).unwrap();
+            poisson_cohort(&source, round, client + 1, rate).contains(&client)
+        };
+        assert!(
+            upper > 1e-3 && lower > 1e-13,
+            "the seed is chosen so that both halves matter"
+        );
+        assert!(!is_in(upper), "the lower half is not below 0");
+        assert!(!is_in(upper + lower * 0.99) && is_in(upper + lower * 1.01));
+        assert!(is_in(upper + 2.0_f64.powi(-32)) && !is_in(upper - 2.0_f64.powi(-32)));
     }
 
     #[test]

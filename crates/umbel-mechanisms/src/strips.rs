@@ -1,4 +1,7 @@
-//! Exact rejection sampling under exp(−x²/2) from a table of strips, shared by the rounded and the discrete Gaussian.
+//! Exact rejection sampling from a table of strips, shared by the rounded Gaussian, the discrete Gaussian and Skellam.
+//!
+//! Described for a density proportional to exp(−x²/2). A strip may also be a single point of a law on the integers; then
+//! u = γ = 0, and the height exp(−(k·w)²/2) may be that of any log-concave law ([`Law`]).
 //!
 //! **Proposal.** The half-line is cut into strips [k·w, (k + 1)·w), w rational. One of 2^13 equally likely cells names a
 //! strip; strip k owns `W_k ≥ c·exp(−(k·w)²/2)` cells (Marsaglia's table method). A position in the strip is
@@ -11,15 +14,16 @@
 //! come up: so exp(−γ) is never computed. Eight bits of V decide nearly always, 64 more are compared with rounded-down
 //! thresholds, and when even these do not decide, both V and the thresholds get as many digits as it takes.
 //! **Tail.** One group of cells stands for all strips from K on, x ≥ about 4: a geometric number of blocks of strips, each
-//! half as likely as the one before, while exp(−x²/2) falls by more than half from block to block.
+//! half as likely as the one before, while the density falls by more than half from block to block.
 //!
 //! All of this is integer arithmetic, so the law is exact given uniform bits, but for one cut: strips from
-//! [`n_strips`](Strips::n_strips) on are left out. They begin at 32 standard deviations, or, where strips are narrower
-//! than 1/32, at 16; [`CUT_PROBABILITY`] bounds their mass.
+//! `n_strips` on are left out. They begin at 32 standard deviations, or, where strips are narrower than 1/32, at 16 or
+//! more; [`CUT_PROBABILITY`] bounds their mass.
 
 use rand_core::Rng;
 
 use crate::fixed_point::{Enclosure, Fixed, exp_minus_half_square, halves};
+use crate::skellam::SkellamHeights;
 
 /// More than the mass beyond 16 standard deviations (1.3e-57 of the normal law, to within a factor of 2 of a discrete one).
 pub(crate) const CUT_PROBABILITY: f64 = 1e-56;
@@ -38,6 +42,8 @@ const MAX_BODY_STRIPS: u64 = 255;
 const MAX_STRIPS: u64 = 1 << 10;
 /// The scale c is a multiple of 1/64.
 const SCALE_DENOMINATOR: u64 = 64;
+/// Limbs of the numbers from which the table is made; more are taken where these do not suffice.
+const TABLE_LIMBS: usize = 4;
 
 /// The position u in a strip.
 pub(crate) trait Offset {
@@ -45,22 +51,40 @@ pub(crate) trait Offset {
     fn flip(&mut self, stream: &mut impl Rng) -> bool;
 }
 
-/// Whether strips are points or intervals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StripShape {
-    /// u is always 0. The point 0 has half its weight, because it has no sign to choose.
-    Points,
-    /// u lies in [0, 1); w is at most 1/32.
-    Intervals,
+/// The only position in a point.
+struct NoOffset;
+
+impl Offset for NoOffset {
+    fn flip(&mut self, _: &mut impl Rng) -> bool {
+        false
+    }
 }
 
-/// The table for one strip width.
+/// What is sampled, and what a strip of it is. A point 0 has half its weight, because it has no sign to choose.
+#[derive(Debug, Clone)]
+pub(crate) enum Law {
+    /// exp(−x²/2) on multiples x of numerator / denominator, at least 0: u is always 0.
+    GaussianPoints {
+        /// Both numbers are positive and below 2^62, their quotient is above 1/64 and at most 16.
+        numerator: u64,
+        /// See `numerator`.
+        denominator: u64,
+    },
+    /// exp(−x²/2) on x ≥ 0, in strips of width numerator / denominator.
+    GaussianIntervals {
+        /// Both numbers are positive and below 2^62, their quotient is above 1/64 and at most 1/32.
+        numerator: u64,
+        /// See `numerator`.
+        denominator: u64,
+    },
+    /// The Skellam distribution on 0, 1, 2, …: u is always 0.
+    SkellamPoints(SkellamHeights),
+}
+
+/// The table for one law.
 #[derive(Debug, Clone)]
 pub(crate) struct Strips {
-    /// w = numerator / denominator.
-    numerator: u64,
-    denominator: u64,
-    shape: StripShape,
+    law: Law,
     cells: Box<[u8; N_CELLS]>,
     /// V is below a_k for certain if its first 8 bits are below this.
     quick: [u8; 256],
@@ -93,24 +117,25 @@ enum Verdict {
 }
 
 impl Strips {
-    /// A table for strips of width numerator / denominator, both positive and below 2^62.
-    ///
-    /// Widths are above 1/64, and at most 1/32 for intervals, 16 for points.
-    pub(crate) fn new(numerator: u64, denominator: u64, shape: StripShape) -> Self {
-        let (n, d) = (u128::from(numerator), u128::from(denominator));
-        assert!(numerator > 0 && numerator < 1 << 62 && denominator > 0 && denominator < 1 << 62);
-        assert!(64 * n > d && n <= 16 * d, "strip width out of range");
-        assert!(shape == StripShape::Points || 32 * n <= d, "intervals too wide");
-        let ceil = |n_widths: u128| u64::try_from((n_widths * d).div_ceil(n)).expect("at most 2^11 strips");
-        // The body reaches to four standard deviations, or just short of that if strips are narrowest.
-        let n_body = ceil(4).clamp(1, MAX_BODY_STRIPS);
-        // Blocks of at least a quarter of a standard deviation: exp(−x²/2) falls by e^-0.99 or more from one to the next.
-        let block = ceil(1).div_ceil(4).next_power_of_two();
-        let n_strips = ceil(32).clamp(n_body + block, MAX_STRIPS);
+    /// A table for one law.
+    pub(crate) fn new(law: Law) -> Self {
+        let (n_body, block, n_strips) = match &law {
+            Law::GaussianPoints {
+                numerator,
+                denominator,
+            }
+            | Law::GaussianIntervals {
+                numerator,
+                denominator,
+            } => gaussian_layout(*numerator, *denominator),
+            Law::SkellamPoints(heights) => heights.layout(),
+        };
+        assert!(
+            n_body <= MAX_BODY_STRIPS && n_strips <= MAX_STRIPS,
+            "more strips than a table has room for"
+        );
         let mut strips = Self {
-            numerator,
-            denominator,
-            shape,
+            law,
             cells: Box::new([0; N_CELLS]),
             quick: [0; 256],
             thresholds: Vec::new(),
@@ -170,6 +195,25 @@ impl Strips {
             Verdict::Reject => false,
         };
         accepted.then_some(strip)
+    }
+
+    /// A draw with its sign, for laws on points.
+    #[inline]
+    pub(crate) fn sample_point(&self, stream: &mut impl Rng) -> i64 {
+        loop {
+            let proposal = self.propose(stream.next_u64());
+            let strip = self
+                .accept_quickly(proposal)
+                .or_else(|| self.accept_slowly(proposal, &mut NoOffset, stream));
+            if let Some(strip) = strip {
+                let magnitude = i64::try_from(strip).expect("at most 2^10");
+                return if proposal.is_negative {
+                    -magnitude
+                } else {
+                    magnitude
+                };
+            }
+        }
     }
 
     /// Strips that can be drawn: all below this number.
@@ -255,7 +299,14 @@ impl Strips {
 
     /// A coin of probability g_k = (k + 1)·w² = (k + 1)/2^10 · (32 w)².
     fn flip_width(&self, strip: u64, stream: &mut impl Rng) -> bool {
-        let mut flip = || uniform_below(self.denominator, stream) < 32 * self.numerator;
+        let Law::GaussianIntervals {
+            numerator,
+            denominator,
+        } = self.law
+        else {
+            return false;
+        };
+        let mut flip = || uniform_below(denominator, stream) < 32 * numerator;
         flip() && flip() && uniform_below(MAX_STRIPS, stream) <= strip
     }
 
@@ -263,7 +314,7 @@ impl Strips {
     fn choose_weights(&mut self) {
         let n_body = self.n_body();
         let heights: Vec<u64> = (0..=n_body)
-            .map(|strip| self.height(strip, 4).high.leading_64_bits())
+            .map(|strip| self.height(strip, TABLE_LIMBS).high.leading_64_bits())
             .collect();
         let weights = |scale: u64| -> Vec<u64> {
             (0_u64..)
@@ -316,7 +367,7 @@ impl Strips {
     }
 
     fn near_thresholds(&self, strip: u64) -> (u64, u64) {
-        let mut n_limbs = 3;
+        let mut n_limbs = TABLE_LIMBS;
         loop {
             let (accept, limit) = self.exact_thresholds(strip, n_limbs);
             let is_narrow = |bounds: &Enclosure| {
@@ -334,16 +385,26 @@ impl Strips {
         }
     }
 
-    /// Bounds on exp(−(k·w)²/2), or on half of that for the point 0.
+    /// Bounds on the largest value of the density in a strip, up to a constant; on half of it for the point 0.
     fn height(&self, strip: u64, n_limbs: usize) -> Enclosure {
-        if strip == 0 && self.shape == StripShape::Points {
-            let half = Fixed::one(n_limbs).divide(2);
-            return Enclosure {
-                low: half.clone(),
-                high: half,
-            };
+        match &self.law {
+            Law::GaussianIntervals {
+                numerator,
+                denominator,
+            } => exp_minus_half_square(strip, *numerator, *denominator, n_limbs),
+            _ if strip == 0 => {
+                let half = Fixed::one(n_limbs).divide(2);
+                Enclosure {
+                    low: half.clone(),
+                    high: half,
+                }
+            }
+            Law::GaussianPoints {
+                numerator,
+                denominator,
+            } => exp_minus_half_square(strip, *numerator, *denominator, n_limbs),
+            Law::SkellamPoints(heights) => heights.height(strip, n_limbs),
         }
-        exp_minus_half_square(strip, self.numerator, self.denominator, n_limbs)
     }
 
     /// Bounds on a_k and p_k.
@@ -363,12 +424,15 @@ impl Strips {
         low = low.multiply(self.scale).divide(divisor);
         high = high.multiply(self.scale).divide(divisor).add_units(1);
         let limit = Enclosure { low, high };
-        if self.shape == StripShape::Points {
+        let Law::GaussianIntervals {
+            numerator: n,
+            denominator: d,
+        } = self.law
+        else {
             return (limit.clone(), limit);
-        }
+        };
         // a = p − p·g, and p·g rounded down is at most one unit too small.
         let part = |value: &Fixed| {
-            let (n, d) = (self.numerator, self.denominator);
             value
                 .clone()
                 .multiply(strip + 1)
@@ -386,6 +450,19 @@ impl Strips {
         };
         (accept, limit)
     }
+}
+
+/// Strips of the body, strips in a block of the tail, and strips in all, for strips of width w = numerator / denominator.
+fn gaussian_layout(numerator: u64, denominator: u64) -> (u64, u64, u64) {
+    assert!((1..1 << 62).contains(&numerator) && (1..1 << 62).contains(&denominator));
+    let (n, d) = (u128::from(numerator), u128::from(denominator));
+    assert!(64 * n > d && n <= 16 * d, "strip width out of range");
+    let ceil = |n_widths: u128| u64::try_from((n_widths * d).div_ceil(n)).expect("at most 2^11 strips");
+    // The body reaches to four standard deviations, or just short of that if strips are narrowest.
+    let n_body = ceil(4).clamp(1, MAX_BODY_STRIPS);
+    // Blocks of at least a quarter of a standard deviation: exp(−x²/2) falls by e^-0.99 or more from one to the next.
+    let block = ceil(1).div_ceil(4).next_power_of_two();
+    (n_body, block, ceil(32).clamp(n_body + block, MAX_STRIPS))
 }
 
 /// The number of heads before the first tails of a fair coin.
@@ -457,10 +534,20 @@ mod tests {
             (3, 128),
             ((1 << 50) + 1, (1 << 55) + 32_767),
         ];
-        let points = points.map(|(n, d)| Strips::new(n, d, StripShape::Points));
+        let points = points.map(|(numerator, denominator)| {
+            Strips::new(Law::GaussianPoints {
+                numerator,
+                denominator,
+            })
+        });
         points
             .into_iter()
-            .chain(intervals.map(|(n, d)| Strips::new(n, d, StripShape::Intervals)))
+            .chain(intervals.map(|(numerator, denominator)| {
+                Strips::new(Law::GaussianIntervals {
+                    numerator,
+                    denominator,
+                })
+            }))
             .collect()
     }
 
@@ -469,7 +556,21 @@ mod tests {
     }
 
     fn width(strips: &Strips) -> f64 {
-        strips.numerator as f64 / strips.denominator as f64
+        match &strips.law {
+            Law::GaussianPoints {
+                numerator,
+                denominator,
+            }
+            | Law::GaussianIntervals {
+                numerator,
+                denominator,
+            } => *numerator as f64 / *denominator as f64,
+            Law::SkellamPoints(_) => unreachable!("no Skellam tables here"),
+        }
+    }
+
+    fn is_intervals(strips: &Strips) -> bool {
+        matches!(strips.law, Law::GaussianIntervals { .. })
     }
 
     fn middle(bounds: &Enclosure) -> f64 {
@@ -509,7 +610,7 @@ mod tests {
                             tail / strips.block as f64 / 2.0_f64.powi(i32::try_from(m).unwrap() + 1)
                         }
                     };
-                let half = if strip == 0 && strips.shape == StripShape::Points {
+                let half = if strip == 0 && !is_intervals(&strips) {
                     0.5
                 } else {
                     1.0
@@ -540,7 +641,7 @@ mod tests {
                             || exact.high <= Fixed::from_digits(&[threshold + 2, 0, 0, 0, 0, 0, 0, 0])
                     );
                 }
-                if strips.shape == StripShape::Intervals {
+                if is_intervals(&strips) {
                     let g = (strip + 1) as f64 * width(&strips).powi(2);
                     let expected = middle(&exact_limit) * (1.0 - g);
                     assert!((middle(&exact_accept) - expected).abs() < 1e-14);
@@ -548,8 +649,22 @@ mod tests {
                     assert_eq!(accept, limit);
                 }
                 if strip < strips.n_body() {
-                    let quick = strips.quick[usize::try_from(strip).unwrap()];
-                    assert!(u64::from(quick) << 56 <= accept, "accepts too much quickly");
+                    // A byte decides only if V is below the threshold whatever its other bits are.
+                    for quick in 0..=255_u8 {
+                        let proposal = Proposal {
+                            strip: u8::try_from(strip).unwrap(),
+                            is_negative: false,
+                            quick,
+                            offset: 0,
+                        };
+                        let accepted = strips.accept_quickly(proposal);
+                        let largest = u64::from(quick) << 56 | ((1 << 56) - 1);
+                        assert_eq!(
+                            accepted,
+                            (largest < accept).then_some(strip),
+                            "strip {strip}, byte {quick}"
+                        );
+                    }
                 }
             }
             assert_eq!(
@@ -594,7 +709,10 @@ mod tests {
             }
         }
         let mut stream = stream(3);
-        let strips = Strips::new(1, 40, StripShape::Intervals);
+        let strips = Strips::new(Law::GaussianIntervals {
+            numerator: 1,
+            denominator: 40,
+        });
         let n = 200_000;
         for (strip, tenths) in [(0, 3), (0, 9), (5, 1), (100, 7), (900, 5)] {
             let (k, u) = (strip as f64, tenths as f64 / 10.0);
@@ -635,12 +753,15 @@ mod tests {
                 check_counts(&counts, &vec![1.0 / n as f64; counts.len()], "uniform");
             }
         }
-        // A modulus just above half of all words: a method without refusal would favour some numbers twofold.
-        let n = (1 << 63) + 1;
-        let heads = (0..100_000)
-            .filter(|_| uniform_below(n, &mut stream) < n / 3)
+        // Of every four words three numbers are made; without refusal every third number would come up twice as often.
+        let n_thirds = (0..100_000)
+            .filter(|_| uniform_below(3 << 62, &mut stream).is_multiple_of(3))
             .count() as f64;
-        check_counts(&[heads, 1e5 - heads], &[1.0 / 3.0, 2.0 / 3.0], "large uniform");
+        check_counts(
+            &[n_thirds, 1e5 - n_thirds],
+            &[1.0 / 3.0, 2.0 / 3.0],
+            "large uniform",
+        );
         let mut counts = [0.0; 12];
         (0..100_000).for_each(|_| counts[usize::try_from(geometric(&mut stream).min(11)).unwrap()] += 1.0);
         let probabilities: Vec<f64> = (1..=11)
