@@ -10,7 +10,8 @@
 //! contributions depend on earlier releases, since the noise is Gaussian and `C` lower triangular (Denisov et
 //! al. 2022, arXiv 2202.08312, Theorem 2.1).
 //!
-//! No sampling is assumed. What a unit must keep to is a [`Participation`]: never twice within `separation`
+//! Under add-or-remove-one, when the other units take part must not depend on the one that is added. No
+//! sampling is assumed. What a unit must keep to is a [`Participation`]: never twice within `separation`
 //! rounds, never more than so many times. A client can enforce both by itself.
 //!
 //! Strategies `C`: [`TreeStrategy`] (the plain case), [`ToeplitzStrategy`] (square root, or banded and

@@ -34,6 +34,10 @@ impl ZcdpFilter {
         check_limit("epsilon", epsilon.value())?;
         let fits = |log_rho: f64| epsilon_of(log_rho.exp(), delta.value()) <= epsilon.value();
         let (mut low, mut high) = (-700.0, epsilon.value().ln());
+        // A δ near 1 leaves room for a ρ above ε.
+        while fits(high) && high < 700.0 {
+            high += 1.0;
+        }
         for _ in 0..80 {
             let middle = 0.5 * (low + high);
             if fits(middle) { low = middle } else { high = middle }
@@ -85,6 +89,10 @@ impl ZcdpFilter {
 
 /// ε of ρ-zCDP at δ: the smallest over orders of Canonne, Kamath and Steinke 2020, Proposition 12.
 pub(super) fn epsilon_of(rho: f64, delta: f64) -> f64 {
+    // δ(0) is at most sqrt(1 − e^−ρ), as the Kullback-Leibler divergence is at most ρ.
+    if (-rho).exp_m1() + delta * delta >= 0.0 {
+        return 0.0;
+    }
     let at = |log_excess: f64| {
         let (excess, order) = (log_excess.exp(), 1.0 + log_excess.exp());
         rho * order + (excess / order).ln() - (delta.ln() + order.ln()) / excess

@@ -161,7 +161,7 @@ pub fn optimize_buffered(
     }
     check_work(
         "optimising a buffered strategy",
-        4.0 * EVALUATIONS * n_rounds as f64 * (n_buffers * (n_buffers + 1)) as f64,
+        EVALUATIONS * n_rounds as f64 * (n_buffers * (n_buffers + 1)) as f64,
     )?;
     let objective = BufferedObjective {
         n_rounds,
