@@ -128,11 +128,12 @@ impl RandomSearch {
 
     /// Bounds on the Rényi divergences of the search at `orders`, from those of one trial at the same orders.
     ///
-    /// Theorem 2 of the paper for the negative binomial laws: ρ(λ) + (1 + η) min_λ' ((1 − 1/λ') ρ(λ') +
-    /// ln(1/γ)/λ') + ln m / (λ − 1), over λ' ≥ 1, with m expected trials. Theorem 6 for the Poisson law: ρ(λ)
-    /// + m δ' + ln m / (λ − 1), where one trial is (ε', δ')-DP with ε' = ln(1 + 1/(λ − 1)). Since divergences
-    /// grow with the order, the smallest at this or a higher order holds. Orders are above 1; a divergence
-    /// may be infinite.
+    /// With m expected trials, for the negative binomial laws (Theorem 2 of the paper), over λ' ≥ 1:
+    /// ρ(λ) + (1 + η) min ((1 − 1/λ') ρ(λ') + ln(1/γ)/λ') + ln(m)/(λ−1). For the Poisson law (Theorem 6):
+    /// ρ(λ) + m δ' + ln(m)/(λ−1), where one trial is (ε', δ')-DP with ε' = ln(1 + 1/(λ−1)).
+    ///
+    /// Since divergences grow with the order, the smallest at this or a higher order holds. Orders are above 1; a
+    /// divergence may be infinite.
     pub fn divergences(&self, orders: &[f64], one_trial: &[f64]) -> Result<Vec<f64>, TuningError> {
         if orders.len() != one_trial.len() {
             return Err(TuningError::Length {
