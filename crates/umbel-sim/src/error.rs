@@ -48,7 +48,7 @@ pub enum SimulateError {
     #[error(transparent)]
     LedgerOrder(#[from] OrderError),
     /// The mechanism could not be built.
-    #[error(transparent)]
+    #[error("`privacy`: {0}")]
     Mechanism(#[from] MechanismError),
     /// The engine was driven wrongly: a fault of this program.
     #[error(transparent)]

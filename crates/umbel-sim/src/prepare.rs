@@ -158,6 +158,17 @@ fn to_single(value: f64) -> f32 {
 fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<RunPlan, SimulateError> {
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
     let (trust, cohort) = (Trust::Central, federation.cohort);
+    #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
+    let population = clients as f64;
+    // The plan would refuse it too, but only after the noise for it was made.
+    if federation.cohort > population {
+        return Err(PlanError::Setting {
+            key: "federation.cohort",
+            expected: format!("above 0 and at most the number of clients, {clients}"),
+            got: format!("{:?}", federation.cohort),
+        }
+        .into());
+    }
     let kind = match privacy.noise {
         NoiseSampler::Continuous => NoiseKind::Continuous,
         NoiseSampler::Rounded => NoiseKind::Rounded,
@@ -182,6 +193,18 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
             max_epsilon,
         ),
     };
+    if !to_single(mechanism.noise_std_dev()).is_finite() || !to_single(privacy.clip_norm.value()).is_finite()
+    {
+        return Err(PlanError::Setting {
+            key: "privacy.clip_norm",
+            expected: format!(
+                "small enough that clip norm and noise stay below {:e}, as models do",
+                f32::MAX
+            ),
+            got: format!("{:?}", privacy.clip_norm.value()),
+        }
+        .into());
+    }
     let strategy = match federation.strategy {
         StrategySettings::FedAdam {
             learning_rate,
@@ -231,19 +254,10 @@ fn calibrated(
     };
     #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
     let population = clients as f64;
-    // The plan refuses a cohort beyond the population, with a better message than a sampling rate above 1.
-    if federation.cohort > population {
-        return Err(PlanError::Setting {
-            key: "federation.cohort",
-            expected: format!("above 0 and at most the number of clients, {clients}"),
-            got: federation.cohort.to_string(),
-        }
-        .into());
-    }
     let rate = SamplingRate::new(federation.cohort / population).map_err(|error| PlanError::Setting {
         key: "federation.cohort",
         expected: error.expected.to_owned(),
-        got: federation.cohort.to_string(),
+        got: format!("{:?}", federation.cohort),
     })?;
     let whole_run = |noise_multiplier| DpEvent::Repeated {
         event: Box::new(DpEvent::PoissonSampled {

@@ -124,15 +124,11 @@ enum Target {
 
 impl Session {
     fn create(mut experiment: Experiment, out: Option<&Path>) -> Result<Self, SimulateError> {
-        if experiment.seed.is_none() {
-            // TOML's whole numbers have 63 bits.
-            experiment.seed = Some(u64::from_le_bytes(system_random()?) >> 1);
-        }
+        let secret = choose_secrets(&mut experiment)?;
         let path = match out {
             Some(path) => path.to_owned(),
             None => default_directory(&experiment.name),
         };
-        let secret = system_random()?;
         let ledger = LedgerWriter::new(SigningKey::from_secret(&secret));
         let target = Target::Planned(path);
         Ok(Self {
@@ -147,22 +143,20 @@ impl Session {
 
     fn resume(path: &Path, experiment: Option<Experiment>) -> Result<Self, SimulateError> {
         let mut directory = RunDirectory::resume(path)?;
-        let recorded = String::from_utf8_lossy(&directory.read(RunFile::Experiment)?).into_owned();
-        let file = directory.file(RunFile::Experiment);
-        let kept = Experiment::parse(&recorded, path, &Overrides::default())
-            .map_err(|source| SimulateError::RunExperiment { path: file, source })?;
-        if let Some(mut now) = experiment {
-            now.seed = now.seed.or(kept.seed);
-            same_experiment(path, &kept.to_toml(), &now.to_toml())?;
-        }
-
+        let kept = kept_experiment(&directory, experiment)?;
         let ledger_file = directory.file(RunFile::Ledger);
         let text = directory.read_ledger()?;
+        if !text.contains(&b'\n') {
+            return Self::begin(directory, kept);
+        }
         let verified = ledger::read(&text).map_err(|fault| SimulateError::Ledger {
             path: ledger_file.clone(),
             fault,
         })?;
         if verified.order() == ledger::Order::Closed {
+            // Killed after its last record, the run may not have come to that.
+            directory.remove(RunFile::Checkpoint)?;
+            directory.remove(RunFile::SigningKey)?;
             return Err(umbel_protocol::ResumeError::Closed.into());
         }
         directory.truncate_ledger(verified.stored_bytes())?;
@@ -196,9 +190,6 @@ impl Session {
                 ),
             });
         }
-        for file in [RunFile::Summary, RunFile::Report, RunFile::Model] {
-            directory.remove(file)?;
-        }
         let resumed = Some(Resumed::new(&verified, checkpoint));
         Ok(Self {
             experiment: kept,
@@ -210,10 +201,32 @@ impl Session {
         })
     }
 
+    /// A run that was interrupted before its first record was stored: nothing was learnt, so it begins anew.
+    fn begin(mut directory: RunDirectory, mut experiment: Experiment) -> Result<Self, SimulateError> {
+        directory.truncate_ledger(0)?;
+        directory.truncate_metrics(0)?;
+        let secret = choose_secrets(&mut experiment)?;
+        directory.write(RunFile::Experiment, experiment.to_toml().as_bytes())?;
+        directory.write_signing_key(&secret)?;
+        Ok(Self {
+            experiment,
+            target: Target::Open(directory),
+            ledger: LedgerWriter::new(SigningKey::from_secret(&secret)),
+            secret: None,
+            rounds: Vec::new(),
+            resumed: None,
+        })
+    }
+
     /// The world to play in; for a new run this is the moment when its directory is made.
     fn world<'a>(&mut self, prepared: &'a Prepared, n_threads: usize) -> Result<World<'a>, SimulateError> {
         if let Some(resumed) = self.resumed.take() {
-            return World::resume(prepared, resumed, n_threads);
+            let world = World::resume(prepared, resumed, n_threads)?;
+            // What the interrupted run left is kept until it is certain that the run goes on.
+            for file in [RunFile::Summary, RunFile::Report, RunFile::Model] {
+                self.directory()?.remove(file)?;
+            }
+            return Ok(world);
         }
         let world = World::new(prepared, n_threads)?;
         if let Target::Planned(path) = &self.target {
@@ -339,6 +352,38 @@ impl Recorder for Session {
         directory.append_ledger(&line)?;
         Ok(())
     }
+}
+
+/// The directory's experiment, which `given` must not differ from. Where the run was interrupted before even that was written,
+/// `given` itself.
+fn kept_experiment(directory: &RunDirectory, given: Option<Experiment>) -> Result<Experiment, SimulateError> {
+    let file = directory.file(RunFile::Experiment);
+    if !file.exists() {
+        return given.ok_or_else(|| SimulateError::Setting {
+            key: "EXPERIMENT.toml",
+            reason: format!(
+                "expected an experiment: {} holds none, since its run was interrupted before it began",
+                directory.path().display()
+            ),
+        });
+    }
+    let recorded = String::from_utf8_lossy(&directory.read(RunFile::Experiment)?).into_owned();
+    let kept = Experiment::parse(&recorded, directory.path(), &Overrides::default())
+        .map_err(|source| SimulateError::RunExperiment { path: file, source })?;
+    if let Some(mut given) = given {
+        given.seed = given.seed.or(kept.seed);
+        same_experiment(directory.path(), &kept.to_toml(), &given.to_toml())?;
+    }
+    Ok(kept)
+}
+
+/// Draws the key that signs the ledger, and a seed for an experiment that has none.
+fn choose_secrets(experiment: &mut Experiment) -> Result<[u8; 32], SimulateError> {
+    if experiment.seed.is_none() {
+        // TOML's whole numbers have 63 bits.
+        experiment.seed = Some(u64::from_le_bytes(system_random()?) >> 1);
+    }
+    system_random()
 }
 
 fn read_checkpoint(directory: &RunDirectory) -> Result<Option<Checkpoint>, SimulateError> {

@@ -29,13 +29,13 @@ impl Tally {
         self.non_finite += u64::from(outcome.non_finite);
         if outcome.norm.is_finite() {
             self.norm_max = self.norm_max.max(outcome.norm);
-            self.norm_sum += fixed(outcome.norm);
+            self.norm_sum = self.norm_sum.saturating_add(fixed(outcome.norm));
         }
         self.examples_seen += report.n_examples_seen as u64;
         #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
         let loss = report.mean_loss * report.n_examples_seen as f64;
         if loss.is_finite() {
-            self.loss_sum += fixed(loss);
+            self.loss_sum = self.loss_sum.saturating_add(fixed(loss));
         }
     }
 
@@ -45,9 +45,9 @@ impl Tally {
         self.clipped += other.clipped;
         self.non_finite += other.non_finite;
         self.norm_max = self.norm_max.max(other.norm_max);
-        self.norm_sum += other.norm_sum;
+        self.norm_sum = self.norm_sum.saturating_add(other.norm_sum);
         self.examples_seen += other.examples_seen;
-        self.loss_sum += other.loss_sum;
+        self.loss_sum = self.loss_sum.saturating_add(other.loss_sum);
     }
 
     /// Clients that were trained.
@@ -144,6 +144,21 @@ mod tests {
             ),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn a_diverging_client_overflows_nothing() {
+        let mut tally = Tally::default();
+        for _ in 0..4 {
+            let (report, outcome) = client(1e300, 1e300);
+            tally.add(report, outcome);
+        }
+        tally.merge(tally);
+        let numbers = tally.simulator_only(RoundCounts {
+            cohort: 8,
+            reports: 8,
+        });
+        assert!(numbers.update_norm_mean.unwrap() > 1e20 && numbers.train_loss.unwrap() > 1e20);
     }
 
     #[test]
