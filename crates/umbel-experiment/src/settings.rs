@@ -155,7 +155,10 @@ pub struct PrivacySettings {
 
 /// How much noise is added.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(clippy::exhaustive_enums, reason = "whoever makes noise must handle every way to ask for it")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever makes noise must handle every way to ask for it"
+)]
 pub enum NoiseLevel {
     /// None at all: `privacy.dangerous_no_noise = true`.
     DangerousNone,
@@ -172,7 +175,10 @@ pub enum NoiseLevel {
 
 /// Which sampler draws the noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "whoever makes noise must handle every sampler")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever makes noise must handle every sampler"
+)]
 pub enum NoiseSampler {
     /// Ordinary floating-point normal numbers: fast, for simulation only.
     Continuous,
@@ -204,7 +210,9 @@ pub struct Overrides {
 impl Experiment {
     /// Reads an experiment: `text` is the file's content, `directory` the folder that relative paths count from.
     pub fn parse(text: &str, directory: &Path, overrides: &Overrides) -> Result<Self, SettingError> {
-        let mut table: Table = text.parse().map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
+        let mut table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
         for (path, value) in layers::environment(overrides.environment.iter().cloned()) {
             layers::override_setting(&mut table, &path, layers::parse_value(&value))?;
         }
@@ -218,7 +226,16 @@ impl Experiment {
             };
             layers::override_setting(&mut table, path.trim(), layers::parse_value(value.trim()))?;
         }
-        let known = ["data", "federation", "model", "name", "privacy", "secure_aggregation", "seed", "training"];
+        let known = [
+            "data",
+            "federation",
+            "model",
+            "name",
+            "privacy",
+            "secure_aggregation",
+            "seed",
+            "training",
+        ];
         let mut root = Section::new("", table, &known)?;
         let name = name(&mut root)?;
         let seed = root.count("seed", 0)?;
@@ -228,7 +245,15 @@ impl Experiment {
         let federation = federation(&mut root)?;
         let privacy = privacy(&mut root)?;
         secure_aggregation(&mut root)?;
-        Ok(Self { name, seed: overrides.seed.or(seed), data, model, training, federation, privacy })
+        Ok(Self {
+            name,
+            seed: overrides.seed.or(seed),
+            data,
+            model,
+            training,
+            federation,
+            privacy,
+        })
     }
 
     /// The experiment as resolved: every setting written out, with absolute paths. Reads back to itself.
@@ -259,7 +284,10 @@ impl Experiment {
         );
         section("data.partition", data.partition.to_pairs());
         section("model", self.model.to_pairs());
-        let sgd = [("kind".to_owned(), "sgd".into()), ("learning_rate".to_owned(), self.training.learning_rate.into())];
+        let sgd = [
+            ("kind".to_owned(), "sgd".into()),
+            ("learning_rate".to_owned(), self.training.learning_rate.into()),
+        ];
         section(
             "training",
             vec![
@@ -338,7 +366,10 @@ impl ModelSettings {
     fn to_pairs(&self) -> Vec<(&'static str, Value)> {
         let mut pairs = vec![("kind", self.kind().into())];
         if let Self::Mlp { hidden } = self {
-            pairs.push(("hidden", Value::Array(hidden.iter().map(|width| whole(*width as u64)).collect())));
+            pairs.push((
+                "hidden",
+                Value::Array(hidden.iter().map(|width| whole(*width as u64)).collect()),
+            ));
         }
         pairs
     }
@@ -347,7 +378,12 @@ impl ModelSettings {
 impl StrategySettings {
     fn to_value(self) -> Value {
         let pairs: Vec<(&str, Value)> = match self {
-            Self::FedAdam { learning_rate, beta_1, beta_2, tau } => vec![
+            Self::FedAdam {
+                learning_rate,
+                beta_1,
+                beta_2,
+                tau,
+            } => vec![
                 ("kind", "fedadam".into()),
                 ("learning_rate", learning_rate.into()),
                 ("beta_1", beta_1.into()),
@@ -356,7 +392,12 @@ impl StrategySettings {
             ],
             Self::FedAvg => vec![("kind", "fedavg".into())],
         };
-        Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        Value::Table(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        )
     }
 }
 
@@ -370,7 +411,10 @@ impl PrivacySettings {
         match self.noise_level {
             NoiseLevel::DangerousNone => pairs.push(("dangerous_no_noise", true.into())),
             NoiseLevel::Epsilon(epsilon) => pairs.push(("epsilon", epsilon.value().into())),
-            NoiseLevel::NoiseMultiplier { noise_multiplier, max_epsilon } => {
+            NoiseLevel::NoiseMultiplier {
+                noise_multiplier,
+                max_epsilon,
+            } => {
                 pairs.push(("noise_multiplier", noise_multiplier.value().into()));
                 pairs.extend(max_epsilon.map(|limit| ("max_epsilon", limit.value().into())));
             }
@@ -402,7 +446,11 @@ fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingErr
     let format = section.text("format", "\"idx\"")?;
     let format = section.require("format", "\"idx\"", format)?;
     if format != "idx" {
-        return section.refuse("format", "\"idx\", the one format of this version", format!("\"{format}\""));
+        return section.refuse(
+            "format",
+            "\"idx\", the one format of this version",
+            format!("\"{format}\""),
+        );
     }
     let train = idx_files(&mut section, "train", directory)?;
     let test = idx_files(&mut section, "test", directory)?;
@@ -417,7 +465,9 @@ fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingErr
             if train.clients.is_none() {
                 return Err(SettingError::Missing {
                     key: "data.train.clients".to_owned(),
-                    expected: "a table that names the client of each example, which partition \"by-key\" needs".to_owned(),
+                    expected:
+                        "a table that names the client of each example, which partition \"by-key\" needs"
+                            .to_owned(),
                 });
             }
             let max_examples = partition.count("max_examples", 1)?.map(to_size).transpose()?;
@@ -427,15 +477,31 @@ fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingErr
             let expected = "a finite number above 0";
             let alpha = partition.number("alpha", expected, |alpha| alpha > 0.0 && alpha.is_finite())?;
             let alpha = partition.require("alpha", expected, alpha)?;
-            PartitionSettings::Dirichlet { alpha, clients: clients(&mut partition)? }
+            PartitionSettings::Dirichlet {
+                alpha,
+                clients: clients(&mut partition)?,
+            }
         }
-        _ => PartitionSettings::Iid { clients: clients(&mut partition)? },
+        _ => PartitionSettings::Iid {
+            clients: clients(&mut partition)?,
+        },
     };
     let pool = to_size(section.count("pool", 1)?.unwrap_or(1))?;
-    let mean = section.number("mean", "a finite number", f64::is_finite)?.unwrap_or(0.0);
+    let mean = section
+        .number("mean", "a finite number", f64::is_finite)?
+        .unwrap_or(0.0);
     let positive = |value: f64| value > 0.0 && value.is_finite();
-    let std_dev = section.number("std_dev", "a finite number above 0", positive)?.unwrap_or(1.0);
-    Ok(DataSettings { train, test, pool, mean, std_dev, partition })
+    let std_dev = section
+        .number("std_dev", "a finite number above 0", positive)?
+        .unwrap_or(1.0);
+    Ok(DataSettings {
+        train,
+        test,
+        pool,
+        mean,
+        std_dev,
+        partition,
+    })
 }
 
 fn idx_files(data: &mut Section, key: &str, directory: &Path) -> Result<IdxFiles, SettingError> {
@@ -447,7 +513,9 @@ fn idx_files(data: &mut Section, key: &str, directory: &Path) -> Result<IdxFiles
     let section = data.section(key, known)?;
     let mut section = data.require(key, expected, section)?;
     let mut path = |key: &str, what: &str| -> Result<Option<PathBuf>, SettingError> {
-        let Some(text) = section.text(key, what)? else { return Ok(None) };
+        let Some(text) = section.text(key, what)? else {
+            return Ok(None);
+        };
         if text.is_empty() {
             return section.refuse(key, what, "\"\"");
         }
@@ -472,7 +540,9 @@ fn model(root: &mut Section) -> Result<ModelSettings, SettingError> {
     Ok(match kind {
         "mlp" => {
             let hidden = section.counts("hidden")?;
-            ModelSettings::Mlp { hidden: section.require("hidden", "the width of each hidden layer", hidden)? }
+            ModelSettings::Mlp {
+                hidden: section.require("hidden", "the width of each hidden layer", hidden)?,
+            }
         }
         _ => ModelSettings::Softmax,
     })
@@ -489,7 +559,11 @@ fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
     let expected = "a finite number above 0";
     let rate = optimizer.number("learning_rate", expected, |rate| rate > 0.0 && rate.is_finite())?;
     let learning_rate = optimizer.require("learning_rate", expected, rate)?;
-    Ok(TrainingSettings { epochs, batch_size, learning_rate })
+    Ok(TrainingSettings {
+        epochs,
+        batch_size,
+        learning_rate,
+    })
 }
 
 fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
@@ -516,13 +590,25 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
         }
         _ => StrategySettings::FedAvg,
     };
-    Ok(FederationSettings { rounds, cohort, strategy })
+    Ok(FederationSettings {
+        rounds,
+        cohort,
+        strategy,
+    })
 }
 
 fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingError> {
     let known = [
-        "accountant", "clip_norm", "dangerous_no_noise", "delta", "epsilon", "max_epsilon", "noise", "noise_multiplier",
-        "trust", "unit",
+        "accountant",
+        "clip_norm",
+        "dangerous_no_noise",
+        "delta",
+        "epsilon",
+        "max_epsilon",
+        "noise",
+        "noise_multiplier",
+        "trust",
+        "unit",
     ];
     let section = root.section("privacy", &known)?;
     let mut section = root.require("privacy", "a table: what is promised must be said", section)?;
@@ -535,7 +621,11 @@ fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingError> {
         }
     }
     let checked = |section: &Section, key: &str, error: ParamError| -> SettingError {
-        SettingError::Value { key: section.name(key), expected: error.expected.to_owned(), got: error.got.to_string() }
+        SettingError::Value {
+            key: section.name(key),
+            expected: error.expected.to_owned(),
+            got: format!("{:?}", error.got),
+        }
     };
     let clip_norm = section.number("clip_norm", "a finite number above 0", |_| true)?;
     let clip_norm = section.require("clip_norm", "a finite number above 0", clip_norm)?;
@@ -556,7 +646,13 @@ fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingError> {
         Some("rdp") => AccountantKind::Rdp,
         Some(other) => return section.refuse("accountant", expected, format!("\"{other}\"")),
     };
-    Ok(PrivacySettings { clip_norm, noise_level, delta, noise, accountant })
+    Ok(PrivacySettings {
+        clip_norm,
+        noise_level,
+        delta,
+        noise,
+        accountant,
+    })
 }
 
 /// Exactly one of ε, a noise multiplier, and the dangerous way to have no noise at all.
@@ -564,11 +660,20 @@ fn noise_level(section: &mut Section) -> Result<NoiseLevel, SettingError> {
     let dangerous = section.flag("dangerous_no_noise")?.unwrap_or(false);
     let conflict = |section: &Section, first: &str, second: &str, reason: &str| {
         let (first, second) = (section.name(first), section.name(second));
-        Err(SettingError::Conflict { first, second, reason: reason.to_owned() })
+        Err(SettingError::Conflict {
+            first,
+            second,
+            reason: reason.to_owned(),
+        })
     };
     for other in ["epsilon", "noise_multiplier", "max_epsilon"] {
         if dangerous && section.has(other) {
-            return conflict(section, "dangerous_no_noise", other, "a run without noise has no epsilon; remove one");
+            return conflict(
+                section,
+                "dangerous_no_noise",
+                other,
+                "a run without noise has no epsilon; remove one",
+            );
         }
     }
     if section.has("epsilon") && section.has("noise_multiplier") {
@@ -582,7 +687,9 @@ fn noise_level(section: &mut Section) -> Result<NoiseLevel, SettingError> {
     let positive = |value: f64| value > 0.0 && value.is_finite();
     let expected = "a finite number above 0";
     let epsilon_of = |section: &mut Section, key: &str| -> Result<Option<Epsilon>, SettingError> {
-        Ok(section.number(key, expected, positive)?.and_then(|epsilon| Epsilon::new(epsilon).ok()))
+        Ok(section
+            .number(key, expected, positive)?
+            .and_then(|epsilon| Epsilon::new(epsilon).ok()))
     };
     if dangerous {
         return Ok(NoiseLevel::DangerousNone);
@@ -595,7 +702,10 @@ fn noise_level(section: &mut Section) -> Result<NoiseLevel, SettingError> {
                     `privacy.dangerous_no_noise = true`)";
     let multiplier = section.number("noise_multiplier", expected, positive)?;
     match multiplier.and_then(|multiplier| NoiseMultiplier::new(multiplier).ok()) {
-        Some(noise_multiplier) => Ok(NoiseLevel::NoiseMultiplier { noise_multiplier, max_epsilon }),
+        Some(noise_multiplier) => Ok(NoiseLevel::NoiseMultiplier {
+            noise_multiplier,
+            max_epsilon,
+        }),
         None => Err(SettingError::Missing {
             key: section.name("epsilon"),
             expected: "a target, or a `privacy.noise_multiplier`".to_owned(),
@@ -604,7 +714,9 @@ fn noise_level(section: &mut Section) -> Result<NoiseLevel, SettingError> {
 }
 
 fn secure_aggregation(root: &mut Section) -> Result<(), SettingError> {
-    let Some(mut section) = root.section("secure_aggregation", &["enabled"])? else { return Ok(()) };
+    let Some(mut section) = root.section("secure_aggregation", &["enabled"])? else {
+        return Ok(());
+    };
     let expected = "false: secure aggregation is not part of this version";
     match section.flag("enabled") {
         Ok(None | Some(false)) => Ok(()),

@@ -1,6 +1,6 @@
 //! What a run says of itself: one object a round, and one at the end.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::run_dir::peak_rss_bytes;
 
@@ -9,7 +9,8 @@ use crate::run_dir::peak_rss_bytes;
 pub struct RoundMetrics {
     /// The round, from 1.
     pub round: u64,
-    /// Mean loss on the test set.
+    /// Mean loss on the test set; in the file null where a model has left the range of numbers.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Share of the test set that is classified rightly, 0 to 1.
     pub accuracy: f64,
@@ -47,7 +48,10 @@ pub struct SimulatorOnly {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(clippy::exhaustive_enums, reason = "whoever reads a summary must handle every way to end")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever reads a summary must handle every way to end"
+)]
 pub enum Status {
     /// The next round would have overspent.
     BudgetExhausted,
@@ -100,7 +104,8 @@ pub struct Summary {
 pub struct Evaluation {
     /// After which round.
     pub round: u64,
-    /// Mean loss.
+    /// Mean loss; in the file null where a model has left the range of numbers.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Share classified rightly, 0 to 1.
     pub accuracy: f64,
@@ -229,5 +234,29 @@ impl Summary {
     /// The most memory that this process has held, in bytes, where the system tells.
     pub fn peak_rss_bytes() -> Option<u64> {
         peak_rss_bytes()
+    }
+}
+
+/// JSON has no infinity and no NaN; both are written as null, and read back as NaN.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Option::deserialize(deserializer).map(|number| number.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_no_number_reads_back() {
+        let evaluation = Evaluation {
+            round: 1,
+            loss: f64::INFINITY,
+            accuracy: 0.1,
+        };
+        let text = serde_json::to_string(&evaluation).unwrap();
+        assert_eq!(text, r#"{"round":1,"loss":null,"accuracy":0.1}"#);
+        assert!(serde_json::from_str::<Evaluation>(&text).unwrap().loss.is_nan());
+        let text = r#"{"round":1,"loss":0.5,"accuracy":0.1}"#;
+        assert!(serde_json::from_str::<Evaluation>(text).unwrap().loss < 1.0);
     }
 }

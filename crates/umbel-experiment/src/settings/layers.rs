@@ -6,18 +6,40 @@ use super::section::SettingError;
 
 /// Settings of which one replaces the others when it comes from a higher layer.
 const ALTERNATIVES: [(&str, &[&str]); 3] = [
-    ("privacy.dangerous_no_noise", &["privacy.epsilon", "privacy.noise_multiplier", "privacy.max_epsilon"]),
-    ("privacy.epsilon", &["privacy.noise_multiplier", "privacy.dangerous_no_noise", "privacy.max_epsilon"]),
-    ("privacy.noise_multiplier", &["privacy.epsilon", "privacy.dangerous_no_noise"]),
+    (
+        "privacy.dangerous_no_noise",
+        &[
+            "privacy.epsilon",
+            "privacy.noise_multiplier",
+            "privacy.max_epsilon",
+        ],
+    ),
+    (
+        "privacy.epsilon",
+        &[
+            "privacy.noise_multiplier",
+            "privacy.dangerous_no_noise",
+            "privacy.max_epsilon",
+        ],
+    ),
+    (
+        "privacy.noise_multiplier",
+        &["privacy.epsilon", "privacy.dangerous_no_noise"],
+    ),
 ];
 
 /// Tables with a `kind`, and the keys that each kind has.
-pub(super) const DATA_PARTITION: &[(&str, &[&str])] =
-    &[("by-key", &["max_examples"]), ("dirichlet", &["alpha", "clients"]), ("iid", &["clients"])];
+pub(super) const DATA_PARTITION: &[(&str, &[&str])] = &[
+    ("by-key", &["max_examples"]),
+    ("dirichlet", &["alpha", "clients"]),
+    ("iid", &["clients"]),
+];
 pub(super) const MODEL: &[(&str, &[&str])] = &[("mlp", &["hidden"]), ("softmax", &[])];
 pub(super) const OPTIMIZER: &[(&str, &[&str])] = &[("sgd", &["learning_rate"])];
-pub(super) const STRATEGY: &[(&str, &[&str])] =
-    &[("fedadam", &["beta_1", "beta_2", "learning_rate", "tau"]), ("fedavg", &[])];
+pub(super) const STRATEGY: &[(&str, &[&str])] = &[
+    ("fedadam", &["beta_1", "beta_2", "learning_rate", "tau"]),
+    ("fedavg", &[]),
+];
 const KINDS: [(&str, &[(&str, &[&str])]); 4] = [
     ("data.partition", DATA_PARTITION),
     ("federation.strategy", STRATEGY),
@@ -26,7 +48,14 @@ const KINDS: [(&str, &[(&str, &[&str])]); 4] = [
 ];
 
 /// Sections whose settings the environment may hold.
-const SECTIONS: [&str; 6] = ["data", "federation", "model", "privacy", "secure_aggregation", "training"];
+const SECTIONS: [&str; 6] = [
+    "data",
+    "federation",
+    "model",
+    "privacy",
+    "secure_aggregation",
+    "training",
+];
 
 /// Puts one setting of a higher layer into `table`. It replaces its alternative; a new `kind` drops the keys that only the
 /// old kind had.
@@ -44,10 +73,16 @@ pub(super) fn override_setting(table: &mut Table, path: &str, value: Value) -> R
         }
     }
     if let Some(owner) = path.strip_suffix(".kind") {
-        let kinds = KINDS.iter().find(|(name, _)| *name == owner).map_or(&[][..], |(_, kinds)| kinds);
+        let kinds = KINDS
+            .iter()
+            .find(|(name, _)| *name == owner)
+            .map_or(&[][..], |(_, kinds)| kinds);
         let keys = |kind: Option<&Value>| {
             let kind = kind.and_then(Value::as_str).unwrap_or_default();
-            kinds.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, keys)| keys)
+            kinds
+                .iter()
+                .find(|(name, _)| *name == kind)
+                .map_or(&[][..], |(_, keys)| keys)
         };
         let old = find(table, owner).and_then(|value| value.get("kind"));
         let (old, new) = (keys(old), keys(Some(&value)));
@@ -85,7 +120,8 @@ pub(super) fn environment(variables: impl Iterator<Item = (String, String)>) -> 
                 return Some((name, value));
             }
             let section = SECTIONS.iter().find(|section| {
-                name.strip_prefix(**section).is_some_and(|rest| rest.starts_with('_'))
+                name.strip_prefix(**section)
+                    .is_some_and(|rest| rest.starts_with('_'))
             })?;
             let key = name[section.len()..].trim_start_matches('_').replace("__", ".");
             Some((format!("{section}.{key}"), value))
@@ -99,9 +135,9 @@ pub(super) fn environment(variables: impl Iterator<Item = (String, String)>) -> 
 pub(super) fn parse_value(text: &str) -> Value {
     let document = format!("value = {text}");
     match document.parse::<Table>() {
-        Ok(mut table) if table.len() == 1 => {
-            table.remove("value").unwrap_or_else(|| Value::String(text.to_owned()))
-        }
+        Ok(mut table) if table.len() == 1 => table
+            .remove("value")
+            .unwrap_or_else(|| Value::String(text.to_owned())),
         _ => Value::String(text.to_owned()),
     }
 }
@@ -138,8 +174,16 @@ mod tests {
     #[test]
     fn a_higher_layer_replaces_the_alternative() {
         let file = "[privacy]\nepsilon = 8.0\ndelta = 1e-5";
-        check(file, &[("privacy.noise_multiplier", "1.5")], "[privacy]\nnoise_multiplier = 1.5\ndelta = 1e-5");
-        check(file, &[("privacy.dangerous_no_noise", "true")], "[privacy]\ndangerous_no_noise = true\ndelta = 1e-5");
+        check(
+            file,
+            &[("privacy.noise_multiplier", "1.5")],
+            "[privacy]\nnoise_multiplier = 1.5\ndelta = 1e-5",
+        );
+        check(
+            file,
+            &[("privacy.dangerous_no_noise", "true")],
+            "[privacy]\ndangerous_no_noise = true\ndelta = 1e-5",
+        );
         check(
             file,
             &[("privacy.dangerous_no_noise", "false")],
@@ -152,8 +196,16 @@ mod tests {
     #[test]
     fn a_new_kind_drops_what_only_the_old_one_had() {
         let file = "[data.partition]\nkind = \"dirichlet\"\nalpha = 0.5\nclients = 10";
-        check(file, &[("data.partition.kind", "iid")], "[data.partition]\nkind = \"iid\"\nclients = 10");
-        check("model = { kind = \"mlp\", hidden = [3] }", &[("model.kind", "\"softmax\"")], "model.kind = \"softmax\"");
+        check(
+            file,
+            &[("data.partition.kind", "iid")],
+            "[data.partition]\nkind = \"iid\"\nclients = 10",
+        );
+        check(
+            "model = { kind = \"mlp\", hidden = [3] }",
+            &[("model.kind", "\"softmax\"")],
+            "model.kind = \"softmax\"",
+        );
     }
 
     #[test]
@@ -183,7 +235,11 @@ mod tests {
             ("UMBEL_HOME", "x"),
             ("HOME", "y"),
         ];
-        let found = environment(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let found = environment(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
         let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
         let expected = [
             "privacy.noise_multiplier",
@@ -197,7 +253,8 @@ mod tests {
     #[test]
     fn a_setting_inside_a_number_is_refused() {
         let mut table: Table = "[privacy]\nclip_norm = 1.0".parse().unwrap();
-        let error = override_setting(&mut table, "privacy.clip_norm.kind", Value::String("x".into())).unwrap_err();
+        let error =
+            override_setting(&mut table, "privacy.clip_norm.kind", Value::String("x".into())).unwrap_err();
         assert!(error.to_string().contains("`clip_norm` is none"), "{error}");
     }
 }

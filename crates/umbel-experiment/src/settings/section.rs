@@ -64,10 +64,16 @@ impl Section {
                     similarity(left).total_cmp(&similarity(right))
                 });
                 let suggestion = nearest.map(|name| join(path, name));
-                return Err(SettingError::Unknown { key: join(path, key), suggestion });
+                return Err(SettingError::Unknown {
+                    key: join(path, key),
+                    suggestion,
+                });
             }
         }
-        Ok(Self { path: path.to_owned(), table })
+        Ok(Self {
+            path: path.to_owned(),
+            table,
+        })
     }
 
     /// The full name of `key`.
@@ -80,13 +86,25 @@ impl Section {
     }
 
     /// An error about `key`.
-    pub(super) fn refuse<T>(&self, key: &str, expected: impl Into<String>, got: impl ToString) -> Result<T, SettingError> {
-        Err(SettingError::Value { key: self.name(key), expected: expected.into(), got: got.to_string() })
+    pub(super) fn refuse<T>(
+        &self,
+        key: &str,
+        expected: impl Into<String>,
+        got: impl ToString,
+    ) -> Result<T, SettingError> {
+        Err(SettingError::Value {
+            key: self.name(key),
+            expected: expected.into(),
+            got: got.to_string(),
+        })
     }
 
     /// The value of `key`, or an error that it is missing.
     pub(super) fn require<T>(&self, key: &str, expected: &str, value: Option<T>) -> Result<T, SettingError> {
-        value.ok_or_else(|| SettingError::Missing { key: self.name(key), expected: expected.to_owned() })
+        value.ok_or_else(|| SettingError::Missing {
+            key: self.name(key),
+            expected: expected.to_owned(),
+        })
     }
 
     pub(super) fn text(&mut self, key: &str, expected: &str) -> Result<Option<String>, SettingError> {
@@ -115,11 +133,18 @@ impl Section {
         let number = match self.table.remove(key) {
             None => return Ok(None),
             Some(Value::Float(number)) => number,
-            #[allow(clippy::cast_precision_loss, reason = "settings that large are refused by their ranges")]
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "settings that large are refused by their ranges"
+            )]
             Some(Value::Integer(number)) => number as f64,
             Some(other) => return self.refuse(key, expected, other),
         };
-        if check(number) { Ok(Some(number)) } else { self.refuse(key, expected, number) }
+        if check(number) {
+            Ok(Some(number))
+        } else {
+            self.refuse(key, expected, format!("{number:?}"))
+        }
     }
 
     /// A whole number of at least `least`.
@@ -138,11 +163,19 @@ impl Section {
     /// A list of whole numbers of at least 1.
     pub(super) fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
         let expected = "a list of whole numbers of at least 1";
-        let Some(value) = self.table.remove(key) else { return Ok(None) };
-        let Value::Array(items) = &value else { return self.refuse(key, expected, value) };
+        let Some(value) = self.table.remove(key) else {
+            return Ok(None);
+        };
+        let Value::Array(items) = &value else {
+            return self.refuse(key, expected, value);
+        };
         let counts: Option<Vec<_>> = items
             .iter()
-            .map(|item| item.as_integer().and_then(|number| usize::try_from(number).ok()).filter(|count| *count >= 1))
+            .map(|item| {
+                item.as_integer()
+                    .and_then(|number| usize::try_from(number).ok())
+                    .filter(|count| *count >= 1)
+            })
             .collect();
         match counts {
             Some(counts) if !counts.is_empty() => Ok(Some(counts)),
@@ -175,13 +208,22 @@ impl Section {
         let expected = names.join(" or ");
         let kind_key = join(&path, "kind");
         let kind = match table.get("kind") {
-            None => return Err(SettingError::Missing { key: kind_key, expected }),
+            None => {
+                return Err(SettingError::Missing {
+                    key: kind_key,
+                    expected,
+                });
+            }
             Some(Value::String(kind)) => kinds.iter().find(|(name, _)| name == kind),
             Some(_) => None,
         };
         let Some((name, keys)) = kind else {
             let got = table["kind"].to_string();
-            return Err(SettingError::Value { key: kind_key, expected, got });
+            return Err(SettingError::Value {
+                key: kind_key,
+                expected,
+                got,
+            });
         };
         let known = [&["kind"], *keys].concat();
         Ok(Some((name, Self::new(&path, table, &known)?)))
@@ -189,5 +231,9 @@ impl Section {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
