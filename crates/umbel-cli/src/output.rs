@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A command line that asks for something impossible, found after it was parsed.
@@ -18,10 +19,10 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 /// Prints a result. A reader that has gone away ends the command with success, as for any filter.
-pub(crate) fn result(text: &str) -> io::Result<()> {
+pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        other => other.context("cannot write to standard output"),
     }
 }
 
@@ -31,9 +32,15 @@ pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Prints why a command failed, with its causes.
+/// Prints why a command failed, with its causes. Errors that speak for their cause already are not made to say it twice.
 pub(crate) fn error(error: &anyhow::Error) {
-    remark(&format!("error: {error:#}"));
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    remark(&text);
 }
 
 /// A bar over a known number of rounds, with rate and time left; plain lines where standard error is no terminal.
