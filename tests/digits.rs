@@ -12,7 +12,10 @@ const ACCURACY: f64 = 0.885;
 const WRITERS: u64 = 539;
 
 fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/digits")
+        .canonicalize()
+        .unwrap()
 }
 
 #[test]
@@ -20,24 +23,47 @@ fn the_example_trains_on_every_writer_within_its_budget() {
     let folder = Folder::new();
     let repository = example().join("../..");
     let out = folder.path("digits");
-    let args = ["simulate", "examples/digits/experiment.toml", "--out", out.to_str().unwrap()];
+    let args = [
+        "simulate",
+        "examples/digits/experiment.toml",
+        "--out",
+        out.to_str().unwrap(),
+    ];
     Umbel::new(&repository).args(&args).run().success();
     let run = folder.run_dir("digits");
     let summary = run.summary();
     run.check_finished(summary["rounds"].as_u64().unwrap());
     assert_eq!(summary["clients"], WRITERS);
     let privacy = &summary["privacy"];
-    assert_eq!((privacy["unit"].as_str(), privacy["trust"].as_str()), (Some("client"), Some("central")));
-    assert_eq!((privacy["delta"].as_f64(), privacy["noise"].as_str()), (Some(1e-4), Some("rounded")));
+    assert_eq!(
+        (privacy["unit"].as_str(), privacy["trust"].as_str()),
+        (Some("client"), Some("central"))
+    );
+    assert_eq!(
+        (privacy["delta"].as_f64(), privacy["noise"].as_str()),
+        (Some(1e-4), Some("rounded"))
+    );
     assert!(privacy["epsilon"].as_f64().unwrap() <= 8.0, "{privacy}");
-    assert!(summary["final"]["accuracy"].as_f64().unwrap() >= ACCURACY, "{}", summary["final"]);
+    assert!(
+        summary["final"]["accuracy"].as_f64().unwrap() >= ACCURACY,
+        "{}",
+        summary["final"]
+    );
 }
 
 #[test]
 fn the_example_and_its_data_are_small_enough_to_ship() {
     fn bytes(path: &Path) -> u64 {
         let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
-        entries.map(|entry| if entry.path().is_dir() { bytes(&entry.path()) } else { entry.metadata().unwrap().len() }).sum()
+        entries
+            .map(|entry| {
+                if entry.path().is_dir() {
+                    bytes(&entry.path())
+                } else {
+                    entry.metadata().unwrap().len()
+                }
+            })
+            .sum()
     }
     let size = bytes(&example());
     assert!(size < 6_000_000, "{size} bytes");

@@ -41,10 +41,15 @@ fn a_run_killed_at_any_moment_and_resumed_gives_the_same() {
             let mut kills = 0;
             let mut process = folder.simulate(&out, settings).start();
             loop {
-                let outcome = process.kill_after(step * kills + Duration::from_micros(numbers.next() % 10_000));
+                let outcome =
+                    process.kill_after(step * kills + Duration::from_micros(numbers.next() % 10_000));
                 if outcome.code.is_some() {
                     // Killed between the closing record and the exit, it is complete and says so.
-                    assert!(outcome.code == Some(0) || outcome.stderr.contains("closed"), "{}", outcome.stderr);
+                    assert!(
+                        outcome.code == Some(0) || outcome.stderr.contains("closed"),
+                        "{}",
+                        outcome.stderr
+                    );
                     break;
                 }
                 kills += 1;
@@ -55,7 +60,12 @@ fn a_run_killed_at_any_moment_and_resumed_gives_the_same() {
             killed.check_same_results(&whole);
             if kills >= 10 {
                 let records = killed.ledger();
-                assert!(records.records().iter().any(|body| matches!(body, Body::Resume(_))));
+                assert!(
+                    records
+                        .records()
+                        .iter()
+                        .any(|body| matches!(body, Body::Resume(_)))
+                );
                 break;
             }
         }
@@ -74,7 +84,10 @@ fn a_run_killed_after_each_round_and_resumed_gives_the_same() {
                 break;
             }
             process.kill();
-            process = folder.umbel().args(&["simulate", "--resume", "killed", "--threads", "3"]).start();
+            process = folder
+                .umbel()
+                .args(&["simulate", "--resume", "killed", "--threads", "3"])
+                .start();
         }
         process.finish();
         let killed = folder.run_dir("killed");
@@ -95,8 +108,17 @@ fn a_polite_request_to_stop_leaves_a_usable_directory() {
         process.wait_for("round   3/");
         process.signal(signal);
         let outcome = process.finish();
-        assert_eq!(outcome.code, Some(1), "an interrupted run is none that succeeded: {}", outcome.stderr);
-        assert!(outcome.stdout.contains("go on with --resume"), "{}", outcome.stdout);
+        assert_eq!(
+            outcome.code,
+            Some(1),
+            "an interrupted run is none that succeeded: {}",
+            outcome.stderr
+        );
+        assert!(
+            outcome.stdout.contains("go on with --resume"),
+            "{}",
+            outcome.stdout
+        );
 
         let stopped = folder.run_dir("stopped");
         let summary = stopped.summary();
@@ -104,13 +126,23 @@ fn a_polite_request_to_stop_leaves_a_usable_directory() {
         assert_eq!(summary["status"], "interrupted");
         assert!((3..300).contains(&completed), "{completed}");
         assert_eq!(summary["final"]["round"], completed);
-        assert_eq!(summary["privacy"]["epsilon"], stopped.metrics().last().unwrap()["epsilon"]);
+        assert_eq!(
+            summary["privacy"]["epsilon"],
+            stopped.metrics().last().unwrap()["epsilon"]
+        );
         assert_eq!(stopped.metrics().len() as u64, completed);
-        assert_eq!(stopped.released_models().last().unwrap(), &stopped.model_content_sha256());
+        assert_eq!(
+            stopped.released_models().last().unwrap(),
+            &stopped.model_content_sha256()
+        );
         assert!(stopped.text("report.html").contains("</html>"));
         assert!(matches!(stopped.ledger().order(), Order::Interrupted { .. }));
 
-        folder.umbel().args(&["simulate", "--resume", "stopped"]).run().success();
+        folder
+            .umbel()
+            .args(&["simulate", "--resume", "stopped"])
+            .run()
+            .success();
         let stopped = folder.run_dir("stopped");
         stopped.check_finished(300);
         stopped.check_same_results(&folder.finished("whole", &settings));
@@ -127,8 +159,17 @@ fn an_impatient_request_to_stop_loses_nothing() {
     process.signal("INT");
     // Whether the second request still finds the process is a matter of chance.
     let outcome = process.finish();
-    assert!(matches!(outcome.code, Some(1 | 130)), "{:?}: {}", outcome.code, outcome.stderr);
-    folder.umbel().args(&["simulate", "--resume", "stopped"]).run().success();
+    assert!(
+        matches!(outcome.code, Some(1 | 130)),
+        "{:?}: {}",
+        outcome.code,
+        outcome.stderr
+    );
+    folder
+        .umbel()
+        .args(&["simulate", "--resume", "stopped"])
+        .run()
+        .success();
     let stopped = folder.run_dir("stopped");
     stopped.check_finished(60);
     stopped.check_same_results(&folder.finished("whole", &settings));
@@ -153,10 +194,19 @@ fn a_run_killed_before_its_first_record_can_be_resumed() {
             folder.write(&format!("{out}/{name}"), b"");
         }
         for name in files {
-            let content = if *name == "experiment.toml" { whole.bytes(name) } else { b"torn".to_vec() };
+            let content = if *name == "experiment.toml" {
+                whole.bytes(name)
+            } else {
+                b"torn".to_vec()
+            };
             folder.write(&format!("{out}/{name}"), &content);
         }
-        folder.umbel().args(&["simulate", "--resume", &out]).args(args).run().success();
+        folder
+            .umbel()
+            .args(&["simulate", "--resume", &out])
+            .args(args)
+            .run()
+            .success();
         folder.run_dir(&out).check_finished(5);
         folder.run_dir(&out).check_same_results(&whole);
     }
@@ -175,14 +225,67 @@ fn a_run_killed_while_it_cleans_up_is_cleaned_up_later() {
 }
 
 #[test]
+fn a_run_that_left_the_range_of_numbers_can_be_resumed() {
+    let settings = [
+        "federation.rounds=60",
+        "privacy.clip_norm=1e38",
+        "model.kind=mlp",
+        "model.hidden=[9]",
+    ];
+    let folder = Folder::new();
+    let mut process = folder.simulate("run", &settings).start();
+    assert!(process.wait_for("round  4/"));
+    process.signal("INT");
+    process.finish();
+    assert!(folder.run_dir("run").summary()["final"]["loss"].is_null());
+    folder
+        .umbel()
+        .args(&["simulate", "--resume", "run"])
+        .run()
+        .success();
+    folder.run_dir("run").check_finished(60);
+    folder
+        .run_dir("run")
+        .check_same_results(&folder.finished("whole", &settings));
+}
+
+#[test]
+fn a_resumption_that_is_refused_takes_nothing_away() {
+    let folder = Folder::new();
+    let mut process = folder
+        .simulate("run", &["federation.rounds=300", "privacy.accountant=rdp"])
+        .start();
+    assert!(process.wait_for("round   2/"));
+    process.signal("INT");
+    process.finish();
+    let run = folder.run_dir("run");
+    let before = run.names();
+    assert!(before.contains(&"model.safetensors".to_owned()));
+    let keys = String::from_utf8(folder.read("data/clients.tsv")).unwrap();
+    folder.write(
+        "data/clients.tsv",
+        keys.replacen("client-1\n", "client-2\n", 1).as_bytes(),
+    );
+    let outcome = folder.umbel().args(&["simulate", "--resume", "run"]).run();
+    assert!(outcome.failure(1).contains("data_sha256"), "{}", outcome.stderr);
+    assert_eq!(run.names(), before);
+}
+
+#[test]
 fn two_processes_cannot_play_the_same_run() {
     let folder = Folder::new();
-    let mut process = folder.simulate("run", &["federation.rounds=300", "privacy.accountant=rdp"]).start();
+    let mut process = folder
+        .simulate("run", &["federation.rounds=300", "privacy.accountant=rdp"])
+        .start();
     process.wait_for("round   1/");
     process.signal("STOP");
     let outcome = folder.umbel().args(&["simulate", "--resume", "run"]).run();
     process.kill();
-    assert!(outcome.failure(1).contains("another process"), "{}", outcome.stderr);
+    assert!(
+        outcome.failure(1).contains("another process"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 /// Goes on with the run `out`, or begins it where it has no directory yet. Settings that are given again must be the same.
@@ -190,7 +293,9 @@ fn go_on(folder: &Folder, out: &str, settings: &[&str]) -> Running {
     if !folder.run_dir(out).has("ledger") {
         return folder.simulate(out, settings).start();
     }
-    let mut umbel = folder.umbel().args(&["simulate", "experiment.toml", "--resume", out]);
+    let mut umbel = folder
+        .umbel()
+        .args(&["simulate", "experiment.toml", "--resume", out]);
     for setting in settings {
         umbel = umbel.args(&["--set", setting]);
     }

@@ -12,8 +12,12 @@ use crate::support::{Folder, RunDir};
 const FALSE_ALARM: f64 = 1e-6;
 
 /// A learning rate so small that every update is quantised to zero: 1e-30 of a gradient is far below the grid.
-const VANISHING: &[&str] =
-    &["training.optimizer.learning_rate=1e-30", "model.kind=mlp", "model.hidden=[1500]", "federation.rounds=1"];
+const VANISHING: &[&str] = &[
+    "training.optimizer.learning_rate=1e-30",
+    "model.kind=mlp",
+    "model.hidden=[1500]",
+    "federation.rounds=1",
+];
 
 const NO_NOISE: &[&str] = &["privacy.dangerous_no_noise=true"];
 
@@ -26,8 +30,18 @@ fn released_model_minus_start_has_the_standard_deviation_of_the_summary() {
         &["privacy.noise=continuous"],
         &["privacy.noise=rounded", "federation.rounds=5"],
         &["privacy.noise=continuous", "federation.rounds=5"],
-        &["privacy.noise=rounded", "federation.cohort=40", "privacy.clip_norm=0.01", "privacy.noise_multiplier=0.3"],
-        &["privacy.noise=continuous", "federation.cohort=4", "privacy.clip_norm=20", "privacy.noise_multiplier=3"],
+        &[
+            "privacy.noise=rounded",
+            "federation.cohort=40",
+            "privacy.clip_norm=0.01",
+            "privacy.noise_multiplier=0.3",
+        ],
+        &[
+            "privacy.noise=continuous",
+            "federation.cohort=4",
+            "privacy.clip_norm=20",
+            "privacy.noise_multiplier=3",
+        ],
         &["privacy.epsilon=2", "federation.rounds=3"],
         // Most rounds are empty, and release noise all the same; the divisor is the planned cohort.
         &["federation.cohort=0.1", "federation.rounds=4"],
@@ -41,12 +55,18 @@ fn released_model_minus_start_has_the_standard_deviation_of_the_summary() {
         let cohort = run.summary()["cohort"].as_f64().unwrap();
         let promised = number("noise_multiplier") * number("clip_norm") / cohort;
         let said = number("noise_std_dev");
-        assert!((said / promised - 1.0).abs() < 1e-9, "{said} is noise multiplier × clip norm / cohort, {promised}");
+        assert!(
+            (said / promised - 1.0).abs() < 1e-9,
+            "{said} is noise multiplier × clip norm / cohort, {promised}"
+        );
 
         let rounds = run.summary()["rounds_completed"].as_u64().unwrap();
         #[allow(clippy::cast_precision_loss, reason = "a handful of rounds")]
         let std_dev = said * (rounds as f64).sqrt();
-        let noise: Vec<f64> = difference(&run, &start).iter().map(|value| value / std_dev).collect();
+        let noise: Vec<f64> = difference(&run, &start)
+            .iter()
+            .map(|value| value / std_dev)
+            .collect();
         check_standard_normal(&noise, &settings.join(", "));
     }
 }
@@ -59,13 +79,27 @@ fn noise_of_different_rounds_and_seeds_is_not_the_same() {
     let run = folder.finished("one", &settings);
     let std_dev = run.summary()["privacy"]["noise_std_dev"].as_f64().unwrap();
     let standard = |run: &RunDir, start: &RunDir| -> Vec<f64> {
-        difference(run, start).iter().map(|value| value / std_dev).collect()
+        difference(run, start)
+            .iter()
+            .map(|value| value / std_dev)
+            .collect()
     };
     let one = standard(&run, &start);
-    let both = standard(&folder.finished("both", &[&settings[..], &["federation.rounds=2"]].concat()), &start);
+    let both = standard(
+        &folder.finished("both", &[&settings[..], &["federation.rounds=2"]].concat()),
+        &start,
+    );
     let second: Vec<f64> = both.iter().zip(&one).map(|(both, first)| both - first).collect();
-    folder.simulate("other", &settings).args(&["--seed", "4"]).run().success();
-    folder.simulate("other-start", &[VANISHING, NO_NOISE].concat()).args(&["--seed", "4"]).run().success();
+    folder
+        .simulate("other", &settings)
+        .args(&["--seed", "4"])
+        .run()
+        .success();
+    folder
+        .simulate("other-start", &[VANISHING, NO_NOISE].concat())
+        .args(&["--seed", "4"])
+        .run()
+        .success();
     let other = standard(&folder.run_dir("other"), &folder.run_dir("other-start"));
     for (name, left, right) in [("rounds", &one, &second), ("seeds", &one, &other)] {
         check_uncorrelated(left, right, name);
@@ -78,7 +112,13 @@ fn noise_of_different_rounds_and_seeds_is_not_the_same() {
 
 #[test]
 fn without_noise_and_updates_the_model_does_not_move() {
-    for strategy in [&[][..], &["federation.strategy.kind=fedadam", "federation.strategy.learning_rate=0.05"]] {
+    for strategy in [
+        &[][..],
+        &[
+            "federation.strategy.kind=fedadam",
+            "federation.strategy.learning_rate=0.05",
+        ],
+    ] {
         let folder = Folder::new();
         let settings = [VANISHING, NO_NOISE, &["federation.rounds=4"], strategy].concat();
         let run = folder.finished("still", &settings);
@@ -90,7 +130,10 @@ fn without_noise_and_updates_the_model_does_not_move() {
             assert_eq!((&line["loss"], &line["epsilon"]), (&first["loss"], &Value::Null));
         }
         // The same with updates that do not vanish.
-        let moved = folder.finished("moved", &[&settings[..], &["training.optimizer.learning_rate=0.1"]].concat());
+        let moved = folder.finished(
+            "moved",
+            &[&settings[..], &["training.optimizer.learning_rate=0.1"]].concat(),
+        );
         assert_eq!(&moved.ledger().header().initial_model_sha256, start);
         assert_ne!(&moved.model_content_sha256(), start);
     }
@@ -102,13 +145,25 @@ fn without_noise_a_round_moves_the_model_by_at_most_the_clip_norm_for_each_clien
     let start = folder.finished("start", &[VANISHING, NO_NOISE].concat());
     for clip_norm in [1e-3, 0.5, 20.0] {
         let clip = format!("privacy.clip_norm={clip_norm}");
-        let settings = [VANISHING, NO_NOISE, &["training.optimizer.learning_rate=5", clip.as_str()]].concat();
+        let settings = [
+            VANISHING,
+            NO_NOISE,
+            &["training.optimizer.learning_rate=5", clip.as_str()],
+        ]
+        .concat();
         let run = folder.finished(&clip, &settings);
-        let norm = difference(&run, &start).iter().map(|value| value * value).sum::<f64>().sqrt();
+        let norm = difference(&run, &start)
+            .iter()
+            .map(|value| value * value)
+            .sum::<f64>()
+            .sqrt();
         let reports = run.metrics()[0]["simulator_only"]["reports"].as_f64().unwrap();
         let bound = clip_norm * reports / 10.0;
         // The model is stored in single precision.
-        assert!(norm > 0.0 && norm <= bound * (1.0 + 1e-4), "{norm} is at most {bound}");
+        assert!(
+            norm > 0.0 && norm <= bound * (1.0 + 1e-4),
+            "{norm} is at most {bound}"
+        );
     }
 }
 
@@ -116,7 +171,10 @@ fn without_noise_a_round_moves_the_model_by_at_most_the_clip_norm_for_each_clien
 fn difference(run: &RunDir, start: &RunDir) -> Vec<f64> {
     let (run, start) = (run.model(), start.model());
     assert_eq!(run.len(), start.len());
-    run.iter().zip(&start).map(|(end, begin)| f64::from(*end) - f64::from(*begin)).collect()
+    run.iter()
+        .zip(&start)
+        .map(|(end, begin)| f64::from(*end) - f64::from(*begin))
+        .collect()
 }
 
 /// Checks mean, variance and distribution of numbers that should be independent and standard normal.
@@ -133,8 +191,14 @@ fn check_standard_normal(values: &[f64], what: &str) {
     // each with probability at most exp(−x).
     let sum = values.iter().map(|value| value * value).sum::<f64>();
     let width = 2.0 * (n * tail).sqrt();
-    assert!(sum >= n - width && sum <= n + width + 2.0 * tail, "{what}: χ² {sum} with {n} degrees of freedom");
-    assert!(width / n < 0.03, "the check sees an error of 1.5 % in the standard deviation");
+    assert!(
+        sum >= n - width && sum <= n + width + 2.0 * tail,
+        "{what}: χ² {sum} with {n} degrees of freedom"
+    );
+    assert!(
+        width / n < 0.03,
+        "the check sees an error of 1.5 % in the standard deviation"
+    );
 
     // Dvoretzky, Kiefer and Wolfowitz with Massart's constant: an empirical distribution function is off by more than
     // √(ln(2/p) / 2n) somewhere with probability at most p.
@@ -145,10 +209,15 @@ fn check_standard_normal(values: &[f64], what: &str) {
         .enumerate()
         .map(|(place, value)| {
             let expected = 0.5 * libm::erfc(-value / f64::sqrt(2.0));
-            (expected - place as f64 / n).abs().max((expected - (place + 1) as f64 / n).abs())
+            (expected - place as f64 / n)
+                .abs()
+                .max((expected - (place + 1) as f64 / n).abs())
         })
         .fold(0.0, f64::max);
-    assert!(distance <= (tail / (2.0 * n)).sqrt(), "{what}: distance {distance} from the normal distribution");
+    assert!(
+        distance <= (tail / (2.0 * n)).sqrt(),
+        "{what}: distance {distance} from the normal distribution"
+    );
 }
 
 /// Checks that products of independent standard normal numbers add up to about zero. `right` may be `left` shifted.
@@ -160,5 +229,8 @@ fn check_uncorrelated(left: &[f64], right: &[f64], what: &str) {
     // of at most n / 2, which both cases are: beyond √(2nx) + 2x with probability at most exp(−x) on each side.
     let (n, tail) = (left.len() as f64, (2.0 / FALSE_ALARM).ln());
     let bound = (2.0 * n * tail).sqrt() + 2.0 * tail;
-    assert!(product.abs() <= bound, "{what}: {product} is within {bound} of zero");
+    assert!(
+        product.abs() <= bound,
+        "{what}: {product} is within {bound} of zero"
+    );
 }

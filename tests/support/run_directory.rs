@@ -34,7 +34,9 @@ impl RunDir {
     /// Names of all its files, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -45,7 +47,10 @@ impl RunDir {
 
     /// The lines of `metrics.jsonl`, each parsed.
     pub(crate) fn metrics(&self) -> Vec<Value> {
-        self.text("metrics.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.text("metrics.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The ledger, its hash chain, signatures and order verified.
@@ -64,19 +69,39 @@ impl RunDir {
     /// Checks a finished run of `rounds` rounds: whole, with one charge and one release for each round, and closed.
     #[track_caller]
     pub(crate) fn check_finished(&self, rounds: u64) {
-        let files = ["experiment.toml", "ledger", "ledger.openings", "metrics.jsonl", "model.safetensors", "report.html"];
+        let files = [
+            "experiment.toml",
+            "ledger",
+            "ledger.openings",
+            "metrics.jsonl",
+            "model.safetensors",
+            "report.html",
+        ];
         let expected: Vec<_> = files.iter().chain(&["summary.json"]).copied().collect();
         assert_eq!(self.names(), expected);
         let summary = self.summary();
-        assert_eq!((&summary["status"], &summary["rounds_completed"]), (&"finished".into(), &rounds.into()));
+        assert_eq!(
+            (&summary["status"], &summary["rounds_completed"]),
+            (&"finished".into(), &rounds.into())
+        );
         assert_eq!(summary["model_sha256"], sha256(&self.bytes("model.safetensors")));
         assert_eq!(self.metrics().len() as u64, rounds);
 
         let ledger = self.ledger();
         assert_eq!(ledger.order(), Order::Closed);
-        assert_eq!(self.charged_rounds(), (1..=rounds).collect::<Vec<_>>(), "one charge a round");
-        assert_eq!(self.released_rounds(), (1..=rounds).collect::<Vec<_>>(), "one release a round");
-        let Some(Body::Close(close)) = ledger.records().last() else { panic!("the ledger ends with a close") };
+        assert_eq!(
+            self.charged_rounds(),
+            (1..=rounds).collect::<Vec<_>>(),
+            "one charge a round"
+        );
+        assert_eq!(
+            self.released_rounds(),
+            (1..=rounds).collect::<Vec<_>>(),
+            "one release a round"
+        );
+        let Some(Body::Close(close)) = ledger.records().last() else {
+            panic!("the ledger ends with a close")
+        };
         assert_eq!(close.rounds, rounds);
         assert_eq!(summary["model_sha256"], close.model_file_sha256.as_str());
         assert_eq!(close.summary_file_sha256, sha256(&self.bytes("summary.json")));
@@ -110,7 +135,11 @@ impl RunDir {
 
     /// The hash of the parameters in the model file.
     pub(crate) fn model_content_sha256(&self) -> String {
-        let bytes: Vec<u8> = self.model().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> = self
+            .model()
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         sha256(&bytes)
     }
 
@@ -118,7 +147,10 @@ impl RunDir {
     #[track_caller]
     pub(crate) fn check_same_results(&self, other: &Self) {
         assert_eq!(self.summary()["model_sha256"], other.summary()["model_sha256"]);
-        assert!(self.bytes("model.safetensors") == other.bytes("model.safetensors"), "the same model");
+        assert!(
+            self.bytes("model.safetensors") == other.bytes("model.safetensors"),
+            "the same model"
+        );
         assert_eq!(self.text("metrics.jsonl"), other.text("metrics.jsonl"));
     }
 }
@@ -133,7 +165,11 @@ pub(crate) fn parameters(file: &[u8]) -> Vec<f32> {
     let (length, rest) = file.split_first_chunk::<8>().unwrap();
     let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*length)).unwrap());
     let header: Value = serde_json::from_slice(header).unwrap();
-    let tensors = header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+    let tensors = header
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| *name != "__metadata__");
     let mut ranges: Vec<_> = tensors
         .map(|(name, tensor)| {
             assert_eq!(tensor["dtype"], "F32", "{name}");
@@ -146,5 +182,7 @@ pub(crate) fn parameters(file: &[u8]) -> Vec<f32> {
     ranges.sort_unstable();
     assert!(ranges.windows(2).all(|pair| pair[0][1] == pair[1][0]), "no gaps");
     assert_eq!((ranges[0][0], ranges[ranges.len() - 1][1]), (0, data.len()));
-    data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    data.chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
 }

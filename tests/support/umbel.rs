@@ -45,11 +45,20 @@ impl Umbel {
     }
 
     pub(crate) fn start(mut self) -> Running {
-        let mut child = self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .0
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (sender, lines) = channel();
         let reader = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || reader.lines().try_for_each(|line| sender.send(line.unwrap())));
-        Running { child, lines, seen: String::new() }
+        Running {
+            child,
+            lines,
+            seen: String::new(),
+        }
     }
 }
 
@@ -75,7 +84,10 @@ impl Running {
     /// Sends it a signal by name, such as `INT`. Does nothing where it has ended.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
-        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+        let _ = Command::new("sh")
+            .args(["-c", &kill])
+            .stderr(Stdio::null())
+            .status();
     }
 
     /// Ends it with SIGKILL. Its outcome has an exit code only if it came to its end before.
@@ -96,7 +108,9 @@ impl Running {
     /// Waits until it ends.
     pub(crate) fn finish(mut self) -> Outcome {
         let mut output = self.child.wait_with_output().unwrap();
-        self.lines.iter().for_each(|line| self.seen += &format!("{line}\n"));
+        self.lines
+            .iter()
+            .for_each(|line| self.seen += &format!("{line}\n"));
         output.stderr = self.seen.into_bytes();
         Outcome::new(output)
     }
@@ -131,9 +145,19 @@ impl Outcome {
     /// The only message of a failed command: one line that begins with `error: `, with nothing on standard output.
     #[track_caller]
     pub(crate) fn failure(&self, code: i32) -> &str {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout: {}\nstderr: {}",
+            self.stdout,
+            self.stderr
+        );
         assert_eq!(self.stdout, "");
-        let errors: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let errors: Vec<_> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
         assert_eq!(errors.len(), 1, "one message: {}", self.stderr);
         errors[0]
     }
