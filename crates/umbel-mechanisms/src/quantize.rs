@@ -218,12 +218,14 @@ mod tests {
 
     #[test]
     fn values_just_below_the_grid_are_not_rounded_up() {
-        // A clip norm an ulp above 2^30 / k: the value 1 is just below k grid units, by less than a float can tell.
-        for k in 2..1_000_u32 {
-            let clip_norm = (GRID_UNITS_F64 / f64::from(k)).next_up();
-            let value = quantize(clip_norm, &[1.0]).0[0].unsigned_abs();
-            assert!(product_at_most(value, clip_norm, 1.0), "{k}");
-            assert!(value + 1 >= k, "{k} became {value}");
+        // A clip norm an ulp above 2^30 · x / k: the value x is just below k grid units, by less than a float can tell.
+        for input in [1.0_f32, 0.1, 0.7, 1.0 + f32::EPSILON, 16_777_215.0] {
+            for k in 2..1_000_u32 {
+                let clip_norm = (GRID_UNITS_F64 * f64::from(input) / f64::from(k)).next_up();
+                let value = quantize(clip_norm, &[input]).0[0].unsigned_abs();
+                assert!(product_at_most(value, clip_norm, input), "{input}, {k}");
+                assert!(value + 1 >= k, "{input}, {k} became {value}");
+            }
         }
     }
 
