@@ -46,7 +46,7 @@ pub struct Prepared {
 impl Prepared {
     /// Reads the data, splits it, builds the model and calibrates the noise. `experiment.seed` must be set.
     pub fn new(experiment: Experiment) -> Result<Self, SimulateError> {
-        let seed = experiment.seed.ok_or(SimulateError::Setting {
+        let seed = experiment.seed.ok_or_else(|| SimulateError::Setting {
             key: "seed",
             reason: "expected a seed: a simulation without one draws it before it begins".to_owned(),
         })?;

@@ -55,7 +55,7 @@ pub fn simulate(
     let mut session = match &options.resume {
         Some(path) => Session::resume(path, experiment)?,
         None => {
-            let experiment = experiment.ok_or(SimulateError::Setting {
+            let experiment = experiment.ok_or_else(|| SimulateError::Setting {
                 key: "EXPERIMENT.toml",
                 reason: "expected an experiment, or a run to --resume".to_owned(),
             })?;

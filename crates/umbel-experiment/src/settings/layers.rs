@@ -28,19 +28,22 @@ const ALTERNATIVES: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// The kinds that a table may have, each with the keys that it knows.
+type Kinds = [(&'static str, &'static [&'static str])];
+
 /// Tables with a `kind`, and the keys that each kind has.
-pub(super) const DATA_PARTITION: &[(&str, &[&str])] = &[
+pub(super) const DATA_PARTITION: &Kinds = &[
     ("by-key", &["max_examples"]),
     ("dirichlet", &["alpha", "clients"]),
     ("iid", &["clients"]),
 ];
-pub(super) const MODEL: &[(&str, &[&str])] = &[("mlp", &["hidden"]), ("softmax", &[])];
-pub(super) const OPTIMIZER: &[(&str, &[&str])] = &[("sgd", &["learning_rate"])];
-pub(super) const STRATEGY: &[(&str, &[&str])] = &[
+pub(super) const MODEL: &Kinds = &[("mlp", &["hidden"]), ("softmax", &[])];
+pub(super) const OPTIMIZER: &Kinds = &[("sgd", &["learning_rate"])];
+pub(super) const STRATEGY: &Kinds = &[
     ("fedadam", &["beta_1", "beta_2", "learning_rate", "tau"]),
     ("fedavg", &[]),
 ];
-const KINDS: [(&str, &[(&str, &[&str])]); 4] = [
+const KINDS: [(&str, &Kinds); 4] = [
     ("data.partition", DATA_PARTITION),
     ("federation.strategy", STRATEGY),
     ("model", MODEL),
