@@ -4,8 +4,10 @@ use serde_json::Value;
 
 use crate::support::{Folder, Outcome, RunDir};
 
+type Check = fn(&Value) -> bool;
+
 /// The fields of `summary.json` that scripts may rely on, and what each is.
-const SUMMARY: &[(&str, fn(&Value) -> bool)] = &[
+const SUMMARY: &[(&str, Check)] = &[
     ("name", Value::is_string),
     ("seed", Value::is_u64),
     ("rounds", Value::is_u64),
