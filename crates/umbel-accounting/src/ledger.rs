@@ -18,13 +18,14 @@
 //! for each round a reservation (before the round opens), then either a void (the round was abandoned before anything was
 //! learnt: the reservation is given back) or a charge (before the sum is learnt) and the release that it paid for. A round
 //! that was interrupted between charge and release keeps its charge. `resume` marks where an interrupted run went on and
-//! `close` ends it. Versions: the header says which; this module reads all that were ever written.
+//! `close` ends it. Rounds cost what the header promises, and claims never fall. Versions: the header says which; this module reads all that were ever written.
 //!
 //! This module does no IO: a [`LedgerWriter`] makes lines, its owner stores them.
 
 mod canonical;
 mod event_json;
 mod order;
+mod promise;
 mod reader;
 mod record;
 mod writer;

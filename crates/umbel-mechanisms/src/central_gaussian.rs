@@ -208,8 +208,12 @@ impl CentralGaussian {
         self.noise.as_ref().map_or(0.0, |noise| noise.sampler.std_dev())
     }
 
+    /// The largest ε for which [`delta_loss`](Self::delta_loss) holds. Draws are cut off far out in the tail, so with too little
+    /// noise a larger bound would be untrue, and is no promise anyway.
+    pub const MAX_EPSILON: f64 = 300.0;
+
     /// Bound on what must be added to δ because draws are not exactly of their law, over `rounds` releases of `dimension`
-    /// coordinates, for every ε up to 300.
+    /// coordinates, for every ε up to [`MAX_EPSILON`](Self::MAX_EPSILON).
     ///
     /// Let τ be the total variation between all that is drawn and its law. If the law gives (ε, δ), what is drawn gives
     /// (ε, δ + (1 + e^ε)·τ). With τ ≤ 1e-222 a coordinate and 1 + e^300 < 1e131 that is below 1e-91 a coordinate.

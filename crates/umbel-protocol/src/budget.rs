@@ -4,28 +4,33 @@ use std::fmt;
 
 use umbel_accounting::ledger::Claim;
 use umbel_accounting::{
-    Accountant, AccountantKind, AccountingError, Delta, DpEvent, Epsilon, EpsilonBounds, Unsupported,
+    Accountant, AccountantKind, AccountingError, Delta, DpEvent, Epsilon, EpsilonBounds, NeighboringRelation,
+    Unsupported,
 };
+use umbel_mechanisms::{CentralGaussian, NoiseKind};
 
 use crate::{BudgetExhausted, RoundId, RunPlan};
 
 /// The spending of one run under a plan that was fixed in advance.
 ///
-/// A reservation is composed before its round opens, and taken back only if the round is voided. Since every round of a run
-/// costs the same, the state is a number of rounds; the accountant is asked anew for each number.
+/// Every round costs the same, so what is spent is a number of rounds, reserved ones included. A reservation is taken back only
+/// if its round is voided.
 pub(crate) struct Spending {
     accountant: Box<dyn Accountant>,
     accounted_delta: Delta,
+    /// Rounds that `accountant` holds: a working value, not what is spent.
+    composed: u64,
     delta: Delta,
     event: DpEvent,
     kind: AccountantKind,
     limit: Option<Epsilon>,
+    /// No ε above this is reported as finite.
+    most_certified: f64,
+    relation: NeighboringRelation,
     /// Rounds reserved or charged.
     rounds: u64,
     /// ε of `rounds` rounds.
     spent: EpsilonBounds,
-    /// What `spent` was before the open reservation.
-    before: Option<EpsilonBounds>,
 }
 
 /// Why a reservation failed.
@@ -35,89 +40,64 @@ pub(crate) enum ReserveError {
     Exhausted(BudgetExhausted),
 }
 
+const NOTHING: EpsilonBounds = EpsilonBounds {
+    lower: Some(Epsilon::ZERO),
+    upper: Epsilon::ZERO,
+};
+
 impl Spending {
     /// Nothing spent yet. The accountant gets `accounted_delta`, claims are made for the plan's.
     pub(crate) fn new(plan: &RunPlan, accounted_delta: Delta) -> Result<Self, Unsupported> {
         let settings = plan.settings();
-        let (kind, event) = (settings.accountant, plan.round_event());
-        let accountant = umbel_accounting::accountant(kind, plan.relation());
+        let (kind, relation, event) = (settings.accountant, plan.relation(), plan.round_event());
+        let accountant = umbel_accounting::accountant(kind, relation);
         accountant.supports(&event)?;
-        let spent = EpsilonBounds {
-            lower: Some(Epsilon::ZERO),
-            upper: Epsilon::ZERO,
+        let most_certified = match settings.mechanism.noise_kind() {
+            Some(NoiseKind::Rounded) => CentralGaussian::MAX_EPSILON,
+            _ => f64::INFINITY,
         };
-        let (delta, limit) = (settings.delta, settings.epsilon_budget);
         Ok(Self {
             accountant,
             accounted_delta,
-            delta,
+            composed: 0,
+            delta: settings.delta,
             event,
             kind,
-            limit,
+            limit: settings.epsilon_budget,
+            most_certified,
+            relation,
             rounds: 0,
-            spent,
-            before: None,
+            spent: NOTHING,
         })
     }
 
     /// Takes over `rounds` rounds that are already charged.
     pub(crate) fn restore(&mut self, rounds: u64) -> Result<(), AccountingError> {
-        self.accountant.compose(&self.event, rounds)?;
+        self.spent = self.cost_of(rounds)?;
         self.rounds = rounds;
-        if rounds > 0 {
-            self.spent = self.accountant.epsilon(self.accounted_delta)?;
-        }
         Ok(())
     }
 
     /// Sets the cost of `round` aside, or refuses and changes nothing.
     pub(crate) fn reserve(&mut self, round: RoundId) -> Result<(), ReserveError> {
-        self.accountant
-            .compose(&self.event, 1)
-            .map_err(|error| ReserveError::Accounting(error.into()))?;
-        let asked = match self.accountant.epsilon(self.accounted_delta) {
-            Ok(asked) => asked,
-            Err(error) => {
-                return Err(self
-                    .rebuild()
-                    .map_or_else(ReserveError::Accounting, |()| ReserveError::Accounting(error)));
-            }
-        };
-        if let Some(limit) = self.limit {
-            if asked.upper.value() > limit.value() {
-                self.rebuild().map_err(ReserveError::Accounting)?;
-                return Err(ReserveError::Exhausted(BudgetExhausted {
-                    round,
-                    spent: self.spent.upper.value(),
-                    asked: asked.upper.value(),
-                    limit: limit.value(),
-                    delta: self.delta.value(),
-                }));
-            }
+        let asked = self.cost_of(self.rounds + 1).map_err(ReserveError::Accounting)?;
+        if let Some(limit) = self.limit.filter(|limit| asked.upper.value() > limit.value()) {
+            return Err(ReserveError::Exhausted(BudgetExhausted {
+                round,
+                spent: self.spent.upper.value(),
+                asked: asked.upper.value(),
+                limit: limit.value(),
+                delta: self.delta.value(),
+            }));
         }
-        self.before = Some(self.spent);
+        self.rounds += 1;
         self.spent = asked;
-        self.rounds += 1;
-        Ok(())
-    }
-
-    /// Counts a round that the ledger already holds, without asking the limit again.
-    pub(crate) fn replay(&mut self) -> Result<(), AccountingError> {
-        self.accountant.compose(&self.event, 1)?;
-        self.rounds += 1;
-        self.before = None;
-        self.spent = self.accountant.epsilon(self.accounted_delta)?;
         Ok(())
     }
 
     /// Gives the open reservation back: its round was abandoned before anything was learnt.
     pub(crate) fn void(&mut self) -> Result<(), AccountingError> {
-        if let Some(before) = self.before.take() {
-            self.rounds -= 1;
-            self.spent = before;
-            self.rebuild()?;
-        }
-        Ok(())
+        self.restore(self.rounds - 1)
     }
 
     /// ε of everything reserved or charged so far.
@@ -130,12 +110,25 @@ impl Spending {
         Claim::new(self.kind, self.delta, self.spent)
     }
 
-    fn rebuild(&mut self) -> Result<(), AccountingError> {
-        self.accountant = umbel_accounting::accountant(self.kind, self.accountant.relation());
-        if self.rounds > 0 {
-            self.accountant.compose(&self.event, self.rounds)?;
+    /// ε of the first `rounds` rounds. Does not change what is spent.
+    pub(crate) fn cost_of(&mut self, rounds: u64) -> Result<EpsilonBounds, AccountingError> {
+        if rounds == 0 {
+            return Ok(NOTHING);
         }
-        Ok(())
+        if rounds < self.composed {
+            self.accountant = umbel_accounting::accountant(self.kind, self.relation);
+            self.composed = 0;
+        }
+        self.accountant.compose(&self.event, rounds - self.composed)?;
+        self.composed = rounds;
+        let bounds = self.accountant.epsilon(self.accounted_delta)?;
+        if bounds.upper.value() > self.most_certified {
+            return Ok(EpsilonBounds {
+                upper: Epsilon::INFINITE,
+                ..bounds
+            });
+        }
+        Ok(bounds)
     }
 }
 

@@ -112,6 +112,9 @@ pub enum PlanError {
     /// The mechanism could not be built.
     #[error(transparent)]
     Mechanism(#[from] MechanismError),
+    /// Coins from a seed with noise from the system, or the reverse.
+    #[error("cohorts and noise must both come from the system, or both from the seed of a simulation")]
+    MixedSources,
     /// A setting is out of range.
     #[error("`{key}` must be {expected}, got {got}")]
     Setting {

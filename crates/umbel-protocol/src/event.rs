@@ -6,7 +6,7 @@ use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{Body, CloseStatus};
 
 use crate::strategy::StateVector;
-use crate::{BudgetExhausted, ClientId, ClientMessage, RoundId, Timestamp};
+use crate::{BudgetExhausted, ClientId, ClientMessage, Opening, RoundId, Timestamp};
 
 /// One input of a [`Run`](crate::Run), so that a run can be recorded as a list and replayed.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ pub enum Event {
         /// The record to append to the ledger.
         record: Body,
         /// The opening of the record's commitment, to be kept apart from the ledger.
-        opening: Option<String>,
+        opening: Option<Opening>,
     },
     /// The round was abandoned before anything was learnt.
     Voided {

@@ -22,6 +22,7 @@
 
 mod budget;
 mod client_round;
+mod commitment;
 mod error;
 mod event;
 mod id;
@@ -31,6 +32,7 @@ mod run;
 mod strategy;
 
 pub use client_round::ClientRound;
+pub use commitment::{CommitmentKey, Opening};
 pub use error::{ApiMisuse, BudgetExhausted, ClientFault, HandleError, PlanError};
 pub use event::{Checkpoint, Event, Input, RoundCounts, StoreToken};
 pub use id::{ClientId, RoundId, Timestamp};

@@ -21,9 +21,9 @@ use self::resume::Replay;
 pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
 use crate::budget::{ReserveError, Spending};
 use crate::{
-    ApiMisuse, BudgetExhausted, Checkpoint, ClientFault, ClientId, ClientMessage, Event, HandleError, Input,
-    Invitation, Outgoing, PlanError, RoundCounts, RoundId, RunPlan, ServerMessage, StoreToken, Strategy,
-    Timestamp,
+    ApiMisuse, BudgetExhausted, Checkpoint, ClientFault, ClientId, ClientMessage, CommitmentKey, Event,
+    HandleError, Input, Invitation, Opening, Outgoing, PlanError, RoundCounts, RoundId, RunPlan,
+    ServerMessage, StoreToken, Strategy, Timestamp,
 };
 
 /// Everything random that a server needs, each from its own source.
@@ -33,8 +33,8 @@ pub struct Sources {
     pub cohort: CohortSource,
     /// Draws the noise.
     pub noise: NoiseSource,
-    /// Hides the counts in the ledger's commitments: secret.
-    pub commitment: [u8; 32],
+    /// Salts the ledger's commitments.
+    pub commitment: CommitmentKey,
 }
 
 /// The server of one run: rounds in order, one budget, one ledger. See the [crate's documentation](crate) for a round's
@@ -108,9 +108,9 @@ impl Run {
         parameters: Vec<f32>,
         n_threads: usize,
     ) -> Result<Self, PlanError> {
-        let header = header(&plan, &sources, &parameters);
+        let (header, opening) = header(&plan, &sources, &parameters);
         let mut run = Self::idle(plan, sources, parameters, n_threads)?;
-        run.store(Body::Header(Box::new(header)), None, Next::Idle);
+        run.store(Body::Header(Box::new(header)), Some(opening), Next::Idle);
         Ok(run)
     }
 
@@ -120,6 +120,9 @@ impl Run {
         parameters: Vec<f32>,
         n_threads: usize,
     ) -> Result<Self, PlanError> {
+        if sources.noise.provenance() != sources.cohort.provenance() {
+            return Err(PlanError::MixedSources);
+        }
         let settings = plan.settings();
         let strategy = settings.strategy.build(parameters.len())?;
         let accounted_delta = accounted_delta(&plan, parameters.len())?;
@@ -162,7 +165,6 @@ impl Run {
         }
         let round = RoundId(self.rounds + 1);
         if self.replay.is_charged(round) {
-            self.spending.replay().map_err(HandleError::Accounting)?;
             self.open(round, now);
             return Ok(());
         }
@@ -204,9 +206,8 @@ impl Run {
 
     /// Tells the time. A round whose deadline has come closes, whoever has reported.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), HandleError> {
-        let relation = self.plan.relation();
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Collecting(collecting) if collecting.closes(now, relation) => self.close_round(collecting),
+            Phase::Collecting(collecting) if collecting.closes(now) => self.close_round(collecting),
             other => {
                 self.phase = other;
                 Ok(())
@@ -335,7 +336,14 @@ impl Run {
 
     /// Everything from which the run can go on after its last release. A live server stores it together with the release's
     /// record.
-    pub fn checkpoint(&self, round: RoundId) -> Checkpoint {
+    pub fn checkpoint(&self) -> Checkpoint {
+        let round = match &self.phase {
+            Phase::Storing {
+                next: Next::Publish { round, .. },
+                ..
+            } => *round,
+            _ => RoundId(self.rounds),
+        };
         Checkpoint {
             round,
             parameters: Arc::clone(&self.parameters),
@@ -348,7 +356,7 @@ impl Run {
             Next::Closed => self.phase = Phase::Closed,
             Next::Idle => self.phase = Phase::Idle,
             Next::Open { round, now } => self.open(round, now),
-            Next::Publish { round, counts } => self.publish(round, counts),
+            Next::Publish { round, counts } => self.publish(round, counts)?,
             Next::Release(collecting) => self.release(collecting)?,
             Next::Void { round } => {
                 let reason = "the run was interrupted before the round was charged".to_owned();
@@ -389,14 +397,14 @@ impl Run {
             return self.release(collecting);
         }
         let settings = self.plan.settings();
-        let opening = opening(&self.sources.commitment, round, collecting.counts());
+        let opening = self.sources.commitment.open_counts(round, collecting.counts());
         let charge = Charge {
             round: round.0,
             event: self.plan.round_event(),
             noise_std_dev_grid_units: settings.mechanism.noise_std_dev_grid_units(),
             divisor: settings.mechanism.divisor(),
             claim: self.spending.claim(),
-            counts_commitment: to_hex(&Sha256::digest(opening.as_bytes())),
+            counts_commitment: to_hex(&opening.commitment()),
         };
         self.store(Body::Charge(charge), Some(opening), Next::Release(collecting));
         Ok(())
@@ -414,19 +422,15 @@ impl Run {
         );
         let mut parameters = self.parameters.to_vec();
         self.strategy.step(&mut parameters, &release.values);
+        let model_sha256 = parameters_sha256(&parameters);
+        let recorded = self.replay.release_of(round);
+        if let Some(recorded) = recorded.filter(|recorded| *recorded != model_sha256) {
+            let (recorded, got) = (to_hex(&recorded), to_hex(&model_sha256));
+            return Err(ReplayMismatch { round, recorded, got }.into());
+        }
         self.parameters = parameters.into();
-        let model_sha256 = parameters_sha256(&self.parameters);
-        match self.replay.release_of(round) {
-            Some(recorded) if recorded != model_sha256 => Err(ReplayMismatch {
-                round,
-                recorded: to_hex(&recorded),
-                got: to_hex(&model_sha256),
-            }
-            .into()),
-            Some(_) => {
-                self.publish(round, counts);
-                Ok(())
-            }
+        match recorded {
+            Some(_) => self.publish(round, counts),
             None => {
                 let record = Release {
                     round: round.0,
@@ -438,17 +442,18 @@ impl Run {
         }
     }
 
-    fn publish(&mut self, round: RoundId, counts: RoundCounts) {
+    fn publish(&mut self, round: RoundId, counts: RoundCounts) -> Result<(), HandleError> {
+        let spent = self.spending.cost_of(round.0).map_err(HandleError::Accounting)?;
         self.phase = Phase::Idle;
         self.rounds = round.0;
         let parameters = Arc::clone(&self.parameters);
-        let spent = self.spending.spent();
         self.events.push_back(Event::Released {
             round,
             parameters,
             spent,
             counts,
         });
+        Ok(())
     }
 
     fn end(&mut self, status: CloseStatus, exhausted: Option<BudgetExhausted>) {
@@ -456,7 +461,7 @@ impl Run {
         self.events.push_back(Event::Ended { status, exhausted });
     }
 
-    fn store(&mut self, record: Body, opening: Option<String>, next: Next) {
+    fn store(&mut self, record: Body, opening: Option<Opening>, next: Next) {
         let token = StoreToken(self.next_token);
         self.next_token += 1;
         self.phase = Phase::Storing { token, next };
@@ -472,27 +477,33 @@ impl Run {
     }
 
     fn misused(&self, call: &'static str, expected: &'static str) -> ApiMisuse {
-        let state = match &self.phase {
-            Phase::Closed => "closed",
-            Phase::Collecting(_) => "collecting reports",
-            Phase::Ended(_) => "ended",
-            Phase::Idle => "between two rounds",
-            Phase::Storing { .. } => "waiting for a record to be stored",
-        };
         ApiMisuse {
             call,
             expected,
-            state,
+            state: self.phase.name(),
         }
     }
 }
 
+/// Who is in a cohort, and everything that is not released yet, stays out of sight.
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
-            .field("phase", &self.phase)
+            .field("phase", &self.phase.name())
             .field("spending", &self.spending)
             .finish_non_exhaustive()
+    }
+}
+
+impl Phase {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Collecting(_) => "collecting reports",
+            Self::Ended(_) => "ended",
+            Self::Idle => "between two rounds",
+            Self::Storing { .. } => "waiting for a record to be stored",
+        }
     }
 }
 
@@ -513,23 +524,15 @@ pub fn parameters_sha256(parameters: &[f32]) -> Digest {
 fn accounted_delta(plan: &RunPlan, dimension: usize) -> Result<Delta, PlanError> {
     let settings = plan.settings();
     let loss = settings.mechanism.delta_loss(dimension as u64, settings.rounds);
-    Delta::new(settings.delta.value() - loss).map_err(|_| PlanError::Setting {
+    // A subtraction may be rounded up, or change nothing.
+    let rest = if loss > 0.0 {
+        (settings.delta.value() - loss).next_down()
+    } else {
+        settings.delta.value()
+    };
+    Delta::new(rest).map_err(|_| PlanError::Setting {
         key: "privacy.delta",
         expected: format!("above {loss:e}, which the noise sampler's inexactness takes of it"),
         got: settings.delta.to_string(),
     })
-}
-
-/// The text behind a charge's commitment: the counts with a salt that only the holder of the key can make.
-fn opening(key: &[u8; 32], round: RoundId, counts: RoundCounts) -> String {
-    let mut salt = Sha256::new();
-    salt.update(b"umbel counts commitment v1\n");
-    salt.update(key);
-    salt.update(round.0.to_le_bytes());
-    let salt = to_hex(&salt.finalize());
-    let RoundCounts { cohort, reports } = counts;
-    format!(
-        r#"{{"cohort":{cohort},"reports":{reports},"round":{},"salt":"{salt}"}}"#,
-        round.0
-    )
 }

@@ -15,9 +15,9 @@ fn initial() -> Vec<f32> {
 fn uninterrupted() -> (Store, Vec<Checkpoint>) {
     let (mut run, mut store) = (Run::new(plan(), sources(), initial(), 1).unwrap(), Store::new());
     let mut checkpoints = Vec::new();
-    for round in 1..=3 {
+    for _ in 0..3 {
         play_round(&mut run, &mut store, 0, false);
-        checkpoints.push(run.checkpoint(RoundId(round)));
+        checkpoints.push(run.checkpoint());
     }
     (store, checkpoints)
 }
@@ -110,7 +110,7 @@ fn another_plan_is_refused_by_the_field_that_differs() {
     );
     let mut other = settings();
     other.description.data_sha256 = "22".into();
-    check(other, initial(), "data_sha256");
+    check(other, initial(), "data_commitment");
     check(settings(), vec![0.25; DIMENSION], "initial_model_sha256");
 }
 
@@ -149,32 +149,34 @@ fn a_checkpoint_from_elsewhere_is_refused() {
 }
 
 #[test]
-fn a_replay_that_differs_from_the_ledger_stops() {
+fn a_checkpoint_whose_model_is_not_on_the_ledger_is_refused() {
     let (store, checkpoints) = uninterrupted();
-    let lines: Vec<&str> = store.text.split_inclusive('\n').collect();
-    let ledger = read(lines[..4].concat().as_bytes()).unwrap();
-    // A checkpoint that claims round 0 with other parameters than the run began with: round 1 comes out differently.
-    let mut forged = Checkpoint {
-        round: RoundId(0),
-        ..checkpoints[0].clone()
-    };
-    forged.parameters = vec![0.75; DIMENSION].into();
-    let mut run = Run::resume(
-        plan(),
-        sources(),
-        initial(),
-        Resumed::new(&ledger, Some(forged)),
-        1,
-    )
-    .unwrap();
-    let mut store = Store {
-        text: lines[..4].concat(),
-        ..Store::new()
+    for round in 0..3 {
+        let mut forged = Checkpoint {
+            round: RoundId(round),
+            ..checkpoints[2].clone()
+        };
+        let mut parameters = forged.parameters.to_vec();
+        parameters[1] += 0.25;
+        forged.parameters = parameters.into();
+        let resumed = Resumed::new(&store.ledger(), Some(forged));
+        let error = Run::resume(plan(), sources(), initial(), resumed, 1).unwrap_err();
+        assert!(error.to_string().contains("a model with SHA-256"), "{error}");
     }
-    .reopen();
+}
+
+#[test]
+fn a_replay_that_differs_from_the_ledger_stops() {
+    let (store, _) = uninterrupted();
+    let lines: Vec<&str> = store.text.split_inclusive('\n').collect();
+    let text = lines[..4].concat();
+    let ledger = read(text.as_bytes()).unwrap();
+    let mut run = Run::resume(plan(), sources(), initial(), Resumed::new(&ledger, None), 1).unwrap();
+    let mut store = Store { text, ..Store::new() }.reopen();
     store.settle(&mut run);
     run.handle_start(support::at(0)).unwrap();
     store.settle(&mut run);
+    // Nobody reports this time: the data have changed, or the clients have.
     let error = run.handle_timeout(support::at(60)).unwrap_err();
     assert!(
         error
@@ -182,4 +184,32 @@ fn a_replay_that_differs_from_the_ledger_stops() {
             .contains("gave another model than the ledger holds"),
         "{error}"
     );
+    assert_eq!(
+        run.parameters().to_vec(),
+        initial(),
+        "what was refused is not shown"
+    );
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_caught_up_closes_with_all_that_is_charged() {
+    let (whole, _) = uninterrupted();
+    let charged = whole.ledger().records().iter().find_map(|body| match body {
+        Body::Charge(charge) if charge.round == 2 => charge.claim.epsilon,
+        _ => None,
+    });
+    let lines: Vec<&str> = whole.text.split_inclusive('\n').collect();
+    let text = lines[..7].concat();
+    let ledger = read(text.as_bytes()).unwrap();
+    let mut run = Run::resume(plan(), sources(), initial(), Resumed::new(&ledger, None), 1).unwrap();
+    let mut store = Store { text, ..Store::new() }.reopen();
+    play_round(&mut run, &mut store, 0, false);
+    run.handle_abandon("stopped on request".into()).unwrap();
+    run.handle_close([1; 32], [2; 32]).unwrap();
+    store.settle(&mut run);
+    let ledger = store.ledger();
+    let Some(Body::Close(close)) = ledger.records().last() else {
+        panic!("a closing record")
+    };
+    assert_eq!((close.rounds, close.claim.epsilon), (1, charged));
 }

@@ -26,21 +26,30 @@ pub(super) fn encode(event: &DpEvent) -> Result<Value, String> {
     })
 }
 
-/// Decodes an event; an unknown kind is an error, never ignored.
+/// Decodes an event. An unknown kind or field is an error, never ignored: it could change what the event costs.
 pub(super) fn decode(value: &Value) -> Result<DpEvent, String> {
+    let event = decode_known(value)?;
+    if encode(&event)? == *value {
+        Ok(event)
+    } else {
+        Err(format!("an event with fields or numbers that its kind does not have: {value}"))
+    }
+}
+
+fn decode_known(value: &Value) -> Result<DpEvent, String> {
     let kind = value.get("kind").and_then(Value::as_str).ok_or("event: expected an object with a `kind`")?;
     let number = |key: &str| {
         value.get(key).and_then(Value::as_f64).ok_or_else(|| format!("event `{kind}`: expected a number as `{key}`"))
     };
     let inner = || {
         let event = value.get("event").ok_or_else(|| format!("event `{kind}`: expected an `event`"))?;
-        decode(event).map(Box::new)
+        decode_known(event).map(Box::new)
     };
     match kind {
         "composed" => {
             let events = value.get("events").and_then(Value::as_array);
             let events = events.ok_or("event `composed`: expected a list as `events`")?;
-            Ok(DpEvent::Composed(events.iter().map(decode).collect::<Result<_, _>>()?))
+            Ok(DpEvent::Composed(events.iter().map(decode_known).collect::<Result<_, _>>()?))
         }
         "gaussian" => {
             let noise_multiplier = NoiseMultiplier::new(number("noise_multiplier")?).map_err(|e| e.to_string())?;
@@ -84,6 +93,7 @@ mod tests {
             (r#"{"kind":"gaussian"}"#, "expected a number as `noise_multiplier`"),
             (r#"{"kind":"poisson-sampled","sampling_rate":2,"event":{"kind":"non-private"}}"#, "sampling rate must be"),
             (r#"[]"#, "expected an object"),
+            (r#"{"kind":"non-private","truncated_at":5}"#, "fields or numbers that its kind does not have"),
         ] {
             let error = decode(&serde_json::from_str(text).unwrap()).unwrap_err();
             assert!(error.contains(reason), "{error}");

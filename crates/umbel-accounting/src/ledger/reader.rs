@@ -1,10 +1,11 @@
-//! Reads a ledger and checks everything that can be checked from it alone.
+//! Reads a ledger and checks it in itself.
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::order::{Order, OrderError};
+use super::promise::Promise;
 use super::record::{Body, Header};
 use super::writer::{SIGNATURE_CONTEXT, verifying_key};
 use super::{Digest, canonical, from_hex, to_hex};
@@ -67,19 +68,26 @@ impl VerifiedLedger {
     }
 }
 
-/// Reads and verifies a ledger: encoding, hash chain, signatures, order.
+/// Reads and verifies a ledger: encoding, hash chain, signatures, order, and that charges and claims keep to the header. Whether
+/// a claimed ε is right takes an accountant, and is not checked here.
 pub fn read(text: &[u8]) -> Result<VerifiedLedger, LedgerFault> {
     let stored_bytes = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
     let mut bodies = Vec::new();
     let mut head = [0; 32];
     let mut order = Order::Empty;
     let mut key: Option<VerifyingKey> = None;
+    let mut promise: Option<Promise> = None;
     for line in text[..stored_bytes].split_inclusive(|&byte| byte == b'\n') {
         let line = &line[..line.len() - 1];
         let position = bodies.len();
         let fault = |reason: String| LedgerFault { record: position, reason };
         let body = read_line(line, position, &head, &mut key).map_err(fault)?;
         order = order.after(&body).map_err(|error: OrderError| fault(error.to_string()))?;
+        match (&mut promise, &body) {
+            (None, Body::Header(header)) => promise = Some(Promise::new(header)),
+            (Some(promise), body) => promise.check(body).map_err(fault)?,
+            (None, _) => {}
+        }
         head = Sha256::digest(line).into();
         bodies.push(body);
     }
@@ -184,7 +192,7 @@ mod tests {
             delta: 1e-5,
             epsilon_budget: None,
             experiment_sha256: to_hex(&[1; 32]),
-            data_sha256: to_hex(&[2; 32]),
+            data_commitment: to_hex(&[2; 32]),
             initial_model_sha256: to_hex(&[3; 32]),
         }))
     }
@@ -299,6 +307,30 @@ mod tests {
                 assert!(read(&bytes).map_or(true, |ledger| ledger.head() != head), "byte {position}, bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn records_that_break_the_promise_are_found() {
+        let check = |place: usize, change: &dyn Fn(&mut Body), reason: &str| {
+            let mut bodies = whole_run();
+            change(&mut bodies[place]);
+            let fault = read(write(&bodies, 7).as_bytes()).unwrap_err();
+            assert!(fault.record == place && fault.reason.contains(reason), "{fault}");
+        };
+        fn change_charge(body: &mut Body, change: &dyn Fn(&mut Charge)) {
+            let Body::Charge(charge) = body else { panic!("a charge") };
+            change(charge);
+        }
+        let other = DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(3.0).unwrap() };
+        check(5, &|body| change_charge(body, &|charge| charge.event = other.clone()), "`event`");
+        check(5, &|body| change_charge(body, &|charge| charge.divisor = 9.0), "`divisor`");
+        check(5, &|body| change_charge(body, &|charge| charge.claim.delta = 1e-4), "at delta 0.00001");
+        check(8, &|body| change_charge(body, &|charge| charge.claim.epsilon = Some(2.0)), "at least 2.5");
+        let lower_close = |body: &mut Body| {
+            let Body::Close(close) = body else { panic!("a close") };
+            close.claim.epsilon = Some(2.0);
+        };
+        check(10, &lower_close, "expected a claim of 2.5");
     }
 
     #[test]

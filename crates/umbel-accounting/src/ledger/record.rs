@@ -75,8 +75,9 @@ pub struct Header {
     pub epsilon_budget: Option<f64>,
     /// SHA-256 of the experiment file as resolved.
     pub experiment_sha256: String,
-    /// SHA-256 over the training data and its split over clients, so that a resumed run is known to see the same.
-    pub data_sha256: String,
+    /// Commitment to the data and its split over clients, so that a resumed run is known to see the same: SHA-256 of the
+    /// opening, which is kept elsewhere. A bare hash would let somebody who knows all clients but one test for that one.
+    pub data_commitment: String,
     /// SHA-256 of the initial model's parameters (little-endian `f32`).
     pub initial_model_sha256: String,
 }

@@ -1,23 +1,21 @@
 //! A round that is open for reports.
 
-use umbel_accounting::NeighboringRelation;
+use std::fmt;
+
 use umbel_mechanisms::{CohortSource, IntegerSum, poisson_cohort};
 
 use crate::{ClientFault, ClientId, ClientMessage, RoundCounts, RoundId, Sampling, Timestamp};
 
-/// The sealed sum of a round and who is in it. Memory: one integer a parameter and eight bytes a member of the cohort.
-#[derive(Debug)]
+/// The sealed sum of a round and who is in it. Memory: one integer a parameter and nine bytes a member of the cohort.
 pub(super) struct Collecting {
     round: RoundId,
     deadline: Timestamp,
-    dimension: usize,
     /// Who is invited, in ascending order.
     cohort: Vec<u64>,
     /// How many of them were handed their invitation.
     n_invited: usize,
     /// Who has reported, at the client's place in `cohort`.
     reported: Vec<bool>,
-    n_reports: u64,
     sum: IntegerSum,
 }
 
@@ -39,11 +37,9 @@ impl Collecting {
         Self {
             round,
             deadline,
-            dimension,
             cohort,
             n_invited: 0,
             reported,
-            n_reports: 0,
             sum,
         }
     }
@@ -56,14 +52,10 @@ impl Collecting {
         self.deadline
     }
 
-    /// Whether the round closes now. Under add-or-remove only time may close it: a rule on counts would let one client
-    /// decide whether there is a release.
-    pub(super) fn closes(&self, now: Timestamp, relation: NeighboringRelation) -> bool {
-        match relation {
-            NeighboringRelation::AddOrRemoveOne
-            | NeighboringRelation::ReplaceByZero
-            | NeighboringRelation::ReplaceOne => now >= self.deadline,
-        }
+    /// Whether the round closes now. Only time may close it: under add-or-remove a rule on counts would let one client decide
+    /// whether there is a release.
+    pub(super) fn closes(&self, now: Timestamp) -> bool {
+        now >= self.deadline
     }
 
     /// The next client to invite.
@@ -93,11 +85,11 @@ impl Collecting {
         if self.reported[place] {
             return Err(ClientFault::AlreadyReported { client: from, round });
         }
-        if update.values().len() != self.dimension {
+        if update.values().len() != self.sum.dimension() {
             let got = update.values().len();
             return Err(ClientFault::Dimension {
                 client: from,
-                expected: self.dimension,
+                expected: self.sum.dimension(),
                 got,
             });
         }
@@ -105,19 +97,27 @@ impl Collecting {
             .add(&update)
             .map_err(|_| ClientFault::OtherQuantization { client: from })?;
         self.reported[place] = true;
-        self.n_reports += 1;
         Ok(update.into_buffer())
     }
 
     pub(super) fn counts(&self) -> RoundCounts {
         RoundCounts {
             cohort: self.cohort.len() as u64,
-            reports: self.n_reports,
+            reports: self.sum.n_added(),
         }
     }
 
     /// The sum, for the one who may learn it.
     pub(super) fn into_sum(self) -> IntegerSum {
         self.sum
+    }
+}
+
+/// Who is in a cohort is what amplification by sampling keeps secret, so nothing of it is shown.
+impl fmt::Debug for Collecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collecting")
+            .field("round", &self.round)
+            .finish_non_exhaustive()
     }
 }

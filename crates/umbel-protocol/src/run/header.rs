@@ -4,15 +4,17 @@ use umbel_accounting::ledger::{Header, to_hex};
 use umbel_mechanisms::{NoiseKind, Provenance};
 
 use super::{Sources, parameters_sha256};
-use crate::{RunPlan, Sampling};
+use crate::{Opening, RunPlan, Sampling};
 
-/// What `plan` promises, as the ledger's header says it. The writer of the ledger fills its public key in.
-pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> Header {
+/// What `plan` promises, as the ledger's header says it, and the opening of its commitment to the data. The writer of the
+/// ledger fills its public key in.
+pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Header, Opening) {
     let settings = plan.settings();
     let Sampling::Poisson { rate } = plan.sampling();
     let simulated =
         [sources.noise.provenance(), sources.cohort.provenance()].contains(&Provenance::Simulated);
-    Header {
+    let opening = sources.commitment.open_data(&settings.description.data_sha256);
+    let header = Header {
         version: 1,
         run: settings.description.name.clone(),
         software: settings.description.software.clone(),
@@ -39,7 +41,8 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> Head
         delta: settings.delta.value(),
         epsilon_budget: settings.epsilon_budget.map(|epsilon| epsilon.value()),
         experiment_sha256: settings.description.experiment_sha256.clone(),
-        data_sha256: settings.description.data_sha256.clone(),
+        data_commitment: to_hex(&opening.commitment()),
         initial_model_sha256: to_hex(&parameters_sha256(initial)),
-    }
+    };
+    (header, opening)
 }

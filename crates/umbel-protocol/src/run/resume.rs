@@ -1,11 +1,9 @@
 //! Going on after an interruption.
 
-use umbel_accounting::ledger::{Body, Digest, Header, Order, Resume, VerifiedLedger, from_hex};
-use umbel_mechanisms::Provenance;
-
 use super::header::header;
-use super::{Next, Run, Sources};
+use super::{Next, Run, Sources, parameters_sha256};
 use crate::{Checkpoint, PlanError, RoundId, RunPlan};
+use umbel_accounting::ledger::{Body, Digest, Header, Order, Resume, VerifiedLedger, from_hex, to_hex};
 
 /// Where an interrupted run goes on: what its ledger says, and its last checkpoint.
 #[derive(Debug)]
@@ -96,6 +94,16 @@ impl Resumed {
     }
 }
 
+impl Resumed {
+    /// The hash that the ledger holds of the model after `round`.
+    fn recorded_model(&self, round: u64) -> String {
+        match self.releases.iter().find(|(released, _)| *released == round) {
+            Some((_, hash)) => to_hex(hash),
+            None => self.header.initial_model_sha256.clone(),
+        }
+    }
+}
+
 impl Replay {
     pub(super) fn is_charged(&self, round: RoundId) -> bool {
         round.0 <= self.charged
@@ -120,12 +128,11 @@ impl Run {
         plan: RunPlan,
         sources: Sources,
         initial: Vec<f32>,
-        resumed: Resumed,
+        mut resumed: Resumed,
         n_threads: usize,
     ) -> Result<Self, ResumeError> {
-        same_plan(&resumed.header, &header(&plan, &sources, &initial))?;
+        same_plan(&resumed.header, &header(&plan, &sources, &initial).0)?;
         let simulated = resumed.header.simulated;
-        debug_assert_eq!(simulated, sources.noise.provenance() == Provenance::Simulated);
         let released = resumed.releases.last().map_or(0, |(round, _)| *round);
         let at = resumed
             .checkpoint
@@ -146,9 +153,9 @@ impl Run {
         let resumed_at = if simulated { at } else { resumed.charged };
 
         let mut run = Self::idle(plan, sources, initial, n_threads)?;
-        run.spending.restore(resumed_at).map_err(PlanError::from)?;
-        if let Some(checkpoint) = resumed.checkpoint {
-            run.take_checkpoint(checkpoint)?;
+        run.spending.restore(resumed.charged).map_err(PlanError::from)?;
+        if let Some(checkpoint) = resumed.checkpoint.take() {
+            run.take_checkpoint(checkpoint, &resumed.recorded_model(at))?;
         }
         run.replay = Replay {
             charged: if simulated { resumed.charged } else { 0 },
@@ -163,12 +170,17 @@ impl Run {
         Ok(run)
     }
 
-    fn take_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), ResumeError> {
+    fn take_checkpoint(&mut self, checkpoint: Checkpoint, recorded: &str) -> Result<(), ResumeError> {
         if checkpoint.parameters.len() != self.parameters.len() {
             return Err(ResumeError::Checkpoint {
                 expected: format!("a model of {} parameters", self.parameters.len()),
                 got: format!("one of {}", checkpoint.parameters.len()),
             });
+        }
+        let got = to_hex(&parameters_sha256(&checkpoint.parameters));
+        if got != recorded {
+            let expected = format!("a model with SHA-256 {recorded}, as on the ledger");
+            return Err(ResumeError::Checkpoint { expected, got });
         }
         self.strategy
             .restore(&checkpoint.strategy)
@@ -215,7 +227,7 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         delta,
         epsilon_budget,
         experiment_sha256,
-        data_sha256,
+        data_commitment,
         initial_model_sha256,
     );
     Ok(())

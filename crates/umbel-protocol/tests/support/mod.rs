@@ -12,8 +12,8 @@ use umbel_accounting::ledger::{Body, LedgerWriter, SigningKey, VerifiedLedger, r
 use umbel_accounting::{AccountantKind, ClipNorm, Delta, Epsilon, NoiseMultiplier};
 use umbel_mechanisms::{CentralGaussian, CohortSource, NoiseKind, NoiseSource, Quantizer, SimulationSeed};
 use umbel_protocol::{
-    ClientId, ClientMessage, Description, Event, PlanSettings, PrivacyUnit, RoundId, Run, RunPlan, Sources,
-    StoreToken, StrategySpec, Timestamp, Trust,
+    ClientId, ClientMessage, CommitmentKey, Description, Event, PlanSettings, PrivacyUnit, RoundId, Run,
+    RunPlan, Sources, StoreToken, StrategySpec, Timestamp, Trust,
 };
 
 pub const DIMENSION: usize = 5;
@@ -63,7 +63,7 @@ pub fn sources() -> Sources {
     Sources {
         cohort: CohortSource::simulated(seed()),
         noise: NoiseSource::simulated(seed()),
-        commitment: [9; 32],
+        commitment: CommitmentKey::from_secret([9; 32]),
     }
 }
 
