@@ -67,4 +67,11 @@ fn the_example_and_its_data_are_small_enough_to_ship() {
     }
     let size = bytes(&example());
     assert!(size < 6_000_000, "{size} bytes");
+    for name in ["LICENSE-QMNIST", "README.md"] {
+        let text = fs::read_to_string(example().join("data").join(name)).unwrap();
+        assert!(
+            text.contains("Copyright") || text.contains("LICENSE-QMNIST"),
+            "{name} says under what licence: {text}"
+        );
+    }
 }
