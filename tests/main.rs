@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_input;
+mod budget;
 mod digits;
 mod full_disk;
 mod interruption;

@@ -6,6 +6,7 @@ use umbel_accounting::{Epsilon, EpsilonBounds, NoiseMultiplier};
 use super::number::{finite, text};
 use super::plan::Terms;
 use super::{number, statement};
+use crate::args::budget::Sampling;
 use crate::output;
 
 /// A plan with its ε. The keys are a contract.
@@ -55,7 +56,7 @@ pub(super) fn print(
     } else {
         describe(heading, terms, noise, steps, bounds)
     };
-    Ok(output::result(&shown)?)
+    output::result(&shown)
 }
 
 fn describe(
@@ -75,9 +76,9 @@ fn describe(
 
 /// The plan in one line.
 pub(super) fn plan(terms: &Terms, noise: NoiseMultiplier, steps: u64) -> String {
-    let rate = match terms.rate {
-        Some(rate) => format!(", sampling rate {}", text(rate.value())),
-        None => String::new(),
+    let rate = match (terms.sampling, terms.rate) {
+        (Sampling::None, _) | (_, None) => String::new(),
+        (_, Some(rate)) => format!(", sampling rate {}", text(rate.value())),
     };
     let noun = if steps == 1 { "step" } else { "steps" };
     format!("{steps} {noun}, noise multiplier {}{rate}", text(noise.value()))
@@ -86,7 +87,6 @@ pub(super) fn plan(terms: &Terms, noise: NoiseMultiplier, steps: u64) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::budget::Sampling;
     use serde_json::{Value, json};
     use umbel_accounting::{AccountantKind, Delta, NeighboringRelation, SamplingRate};
 
@@ -135,7 +135,7 @@ mod tests {
                 assert!(text.contains(part), "{part}: {text}");
             }
             assert!(text.contains(sampling.as_str()), "{text}");
-            assert_eq!(text.contains("who takes part"), sampling != Sampling::None, "{text}");
+            assert_eq!(text.contains("sees who takes part"), sampling != Sampling::None, "{text}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     } else {
         comparison.describe(args)?
     };
-    Ok(output::result(&shown)?)
+    output::result(&shown)
 }
 
 fn cell(args: &CompareArgs, sampling: Sampling, neighbors: Neighbors, accountant: AccountantKind) -> Cell {
@@ -88,11 +88,9 @@ fn reason(error: &anyhow::Error) -> String {
 
 impl Comparison {
     fn describe(&self, args: &CompareArgs) -> anyhow::Result<String> {
-        let terms = |sampling| {
-            let relation = Neighbors::AddRemove.relation();
-            Terms::of(AccountantKind::Pld, args.delta.delta, relation, sampling, Some(args.sampling_rate))
-        };
-        let plan = answer::plan(&terms(Sampling::None)?, args.noise.noise_multiplier, self.steps);
+        let (relation, sampling) = (Neighbors::AddRemove.relation(), Sampling::Poisson);
+        let terms = Terms::of(AccountantKind::Pld, args.delta.delta, relation, sampling, Some(args.sampling_rate))?;
+        let plan = answer::plan(&terms, args.noise.noise_multiplier, self.steps);
         let mut lines = vec![
             format!("ε at δ = {} of one plan under every assumption: {plan}", text(self.delta)),
             "Each ε is right for different facts; at most one of them is a fact about a given system.\n".to_owned(),

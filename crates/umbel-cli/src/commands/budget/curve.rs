@@ -94,7 +94,7 @@ pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
     } else {
         curve.describe(&terms, &answer::plan(&terms, noise, steps), bounds, args.spacing)
     };
-    Ok(output::result(&shown)?)
+    output::result(&shown)
 }
 
 /// Where the trade-off is shown: some that are rare, then every hundredth.
@@ -207,8 +207,7 @@ impl Curve {
         ];
         let epsilon = self.answer.epsilon.map_or("infinite: NOT PRIVATE".to_owned(), upper);
         let heading = format!("ε = {epsilon} at δ = {}: {plan}", text(terms.delta.value()));
-        let terms: Vec<String> = statement::lines(terms).iter().map(|line| line.trim().to_owned()).collect();
-        svg::draw(&heading, &panels, &terms)
+        svg::draw(&heading, &panels, &statement::plain_lines(terms))
     }
 
     /// The finite part of ε by steps.

@@ -63,7 +63,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
         explanation.warnings.iter().for_each(|warning| output::remark(&format!("warning: {warning}")));
         explanation.describe()
     };
-    Ok(output::result(&shown)?)
+    output::result(&shown)
 }
 
 impl Explanation {

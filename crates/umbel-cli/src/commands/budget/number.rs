@@ -20,6 +20,11 @@ pub(super) fn lower(value: f64) -> String {
     if value.is_infinite() { "infinite".to_owned() } else { text(rounded(value, DIGITS, f64::floor).min(value)) }
 }
 
+/// A number that is no bound, rounded to the nearest.
+pub(super) fn near(value: f64) -> String {
+    text(rounded(value, DIGITS, f64::round))
+}
+
 /// A probability that is bounded from above, in percent, rounded up and never above 100 %.
 pub(super) fn percent_upper(share: f64) -> String {
     let scaled = (share * 100.0).min(100.0);
@@ -28,9 +33,9 @@ pub(super) fn percent_upper(share: f64) -> String {
     format!("{} %", text(shown.min(100.0)))
 }
 
-/// A number as it was given or is exact.
+/// A number in full.
 pub(super) fn text(value: f64) -> String {
-    if value == 0.0 || (1e-4..1e7).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
+    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }
 
 /// ε at δ with everything known of it: `1.8283 at δ = 1e-5, and no ε below 1.8191 holds`.

@@ -12,7 +12,7 @@ pub(super) const UNIT: &str = "one unit (client or example): whichever the clip 
 pub(super) const SIMULATED: &str = "nothing was run: this is the cost of a plan";
 
 /// What sampling asks for on top of [`trust`].
-pub(super) const SAMPLED_TRUST: &str = "with poisson or fixed sampling, not against those who see who takes part in which step";
+pub(super) const SAMPLED_TRUST: &str = "with poisson or fixed sampling, not against whoever sees who takes part, either";
 
 /// What no ε of a plan covers.
 pub(super) const NEVER_COVERED: [&str; 4] = [
@@ -24,18 +24,29 @@ pub(super) const NEVER_COVERED: [&str; 4] = [
 
 /// Unit, relation, sampling, accountant, trust and what is not covered, a line each.
 pub(super) fn lines(terms: &Terms) -> Vec<String> {
-    let rate = terms.rate.map(|rate| rate.value());
-    let mut lines = vec![
-        format!("  unit         {UNIT}"),
-        format!("  relation     {}: {}", terms.relation.as_str(), relation(terms.relation)),
-        format!("  sampling     {}: {}", terms.sampling.as_str(), sampling(terms.sampling, rate)),
-        format!("  accountant   {}: {}", terms.accountant.as_str(), accountant(terms.accountant)),
-        format!("  trust        {}", trust(terms.sampling)),
-        format!("  simulated    {SIMULATED}"),
-        "  not covered".to_owned(),
-    ];
+    let mut lines: Vec<String> = named(terms).iter().map(|(name, words)| format!("  {name:<11}  {words}")).collect();
+    lines.push("  not covered".to_owned());
     lines.extend(not_covered(terms).into_iter().map(|item| format!("    - {item}")));
     lines
+}
+
+/// The same where nothing is aligned.
+pub(super) fn plain_lines(terms: &Terms) -> Vec<String> {
+    let mut lines: Vec<String> = named(terms).iter().map(|(name, words)| format!("{name}: {words}")).collect();
+    lines.extend(not_covered(terms).into_iter().map(|item| format!("not covered: {item}")));
+    lines
+}
+
+fn named(terms: &Terms) -> [(&'static str, String); 6] {
+    let rate = terms.rate.map(|rate| rate.value());
+    [
+        ("unit", UNIT.to_owned()),
+        ("relation", format!("{}: {}", terms.relation.as_str(), relation(terms.relation))),
+        ("sampling", format!("{}: {}", terms.sampling.as_str(), sampling(terms.sampling, rate))),
+        ("accountant", format!("{}: {}", terms.accountant.as_str(), accountant(terms.accountant))),
+        ("trust", trust(terms.sampling).to_owned()),
+        ("simulated", SIMULATED.to_owned()),
+    ]
 }
 
 /// What two neighbours differ by.
@@ -71,12 +82,12 @@ pub(super) fn accountant(kind: AccountantKind) -> &'static str {
 }
 
 /// Against whom the ε holds.
-pub(super) fn trust(sampling: Sampling) -> String {
-    let against = "holds against all who see every release, not against whoever adds the noise";
-    if sampling == Sampling::None {
-        against.to_owned()
-    } else {
-        format!("{against}, nor against those who see who takes part in which step")
+pub(super) fn trust(sampling: Sampling) -> &'static str {
+    match sampling {
+        Sampling::None => "against all who see every release; not against whoever adds the noise",
+        Sampling::Poisson | Sampling::Fixed => {
+            "against all who see every release; not against whoever adds the noise or sees who takes part"
+        }
     }
 }
 
@@ -95,4 +106,27 @@ fn not_covered(terms: &Terms) -> Vec<&'static str> {
     }
     list.extend(NEVER_COVERED);
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use umbel_accounting::{Delta, SamplingRate};
+
+    #[test]
+    fn only_amplification_asks_for_secret_participation() {
+        for sampling in [Sampling::Poisson, Sampling::Fixed, Sampling::None] {
+            let rate = SamplingRate::new(0.25).ok();
+            let (delta, relation) = (Delta::new(1e-5).unwrap(), NeighboringRelation::ReplaceByZero);
+            let terms = Terms::of(AccountantKind::Pld, delta, relation, sampling, rate).unwrap();
+            for text in [lines(&terms).join("\n"), plain_lines(&terms).join("\n")] {
+                for name in ["unit", "replace-by-zero", sampling.as_str(), "pld", "trust", "simulated", "not covered"] {
+                    assert!(text.contains(name), "{name}: {text}");
+                }
+                let amplified = sampling != Sampling::None;
+                assert_eq!(text.contains("sees who takes part"), amplified, "{text}");
+                assert_eq!(text.contains("0.25"), amplified, "a rate without influence is not named: {text}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use umbel_accounting::{Epsilon, EpsilonBounds};
 
 use super::Explanation;
-use crate::commands::budget::number::{self, text, upper, whole};
+use crate::commands::budget::number::{self, near, text, upper, whole};
 
 /// Refuses what there are no words for: nothing is said of a promise by guessing.
 pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<()> {
@@ -109,19 +109,20 @@ impl Explanation {
         };
         lines.extend([
             format!(
-                "  on each of the {} parameters of a round's sum comes Gaussian noise ({}) of standard deviation {:.4e}: \
-                 noise multiplier {multiplier:.4} × clip norm {clip}",
+                "  on each of the {} parameters of a round's sum comes Gaussian noise ({}) of standard deviation {}: noise \
+                 multiplier {} × clip norm {clip}",
                 self.parameters,
                 self.noise,
-                multiplier * self.clip_norm
+                near(multiplier * self.clip_norm),
+                near(multiplier)
             ),
             format!(
-                "  divided by the cohort of {}, that is {:.4e} on each parameter of the mean update; all noise together has a \
-                 norm of about {:.4e}, and one client moves the mean by at most {:.4e}",
+                "  divided by the cohort of {}, that is {} on each parameter of the mean update; all noise together has a \
+                 norm of about {}, and one client moves the mean by at most {}",
                 text(self.cohort),
-                self.noise_std_dev,
-                self.noise_std_dev * whole(self.parameters).sqrt(),
-                self.clip_norm / self.cohort
+                near(self.noise_std_dev),
+                near(self.noise_std_dev * whole(self.parameters).sqrt()),
+                upper(self.clip_norm / self.cohort)
             ),
         ]);
         lines
