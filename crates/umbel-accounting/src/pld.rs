@@ -3,6 +3,7 @@
 mod compose;
 mod discretise;
 mod law;
+mod merge;
 mod numeric;
 mod outline;
 mod pair;
@@ -81,7 +82,8 @@ impl Accountant for PldAccountant {
                 epsilon_bounds(&self.applications, delta.value(), &mut cache)
             }
         };
-        let lower = lower.and_then(|lower| Epsilon::new(lower.min(upper)).ok());
+        // A lower bound of 0 says nothing, unless the upper bound is 0 too.
+        let lower = lower.filter(|&lower| lower > 0.0 || upper <= 0.0).and_then(|lower| Epsilon::new(lower.min(upper)).ok());
         Ok(EpsilonBounds { lower, upper: Epsilon::new(upper).unwrap_or(Epsilon::INFINITE) })
     }
 
@@ -98,7 +100,7 @@ impl Accountant for PldAccountant {
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
                 let by_transform = numeric::delta(&self.applications, epsilon.value(), &mut cache);
                 let by_order = rdp::log_delta(&self.applications, epsilon.value()).exp();
-                by_transform.map_or(by_order, |(_, upper)| upper.min(by_order))
+                by_transform.map_or(by_order, |upper| upper.min(by_order))
             }
         })
     }
@@ -110,7 +112,8 @@ fn epsilon_bounds(applications: &Applications, delta: f64, cache: &mut Cache) ->
         return (None, rdp::epsilon(applications, delta));
     };
     // The Rényi bound is above the truth, so above `lower`: it can only help where the bounds are apart.
-    if upper > 1.01 * lower { (Some(lower), upper.min(rdp::epsilon(applications, delta))) } else { (Some(lower), upper) }
+    let upper = if upper > 1.01 * lower { upper.min(rdp::epsilon(applications, delta)) } else { upper };
+    (Some(lower), upper)
 }
 
 /// Which way a composition is accounted.

@@ -4,8 +4,11 @@
 //! of the composed law to the ε that is asked for, so that round-off is relative to δ itself; what is left of it is
 //! bounded and charged.
 
-use realfft::RealFftPlanner;
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use realfft::num_complex::Complex;
+use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
 use super::law::LossLaw;
 use super::outline::{Direction, Saddle, WINDOW_TAIL};
@@ -15,6 +18,8 @@ use super::outline::{Direction, Saddle, WINDOW_TAIL};
 pub(super) struct Profile {
     step: f64,
     tilt: f64,
+    /// Loss of index 0 in this direction.
+    origin: f64,
     /// Grid index of the first value, for losses in this direction.
     first: i64,
     /// Cumulant generating function of the composed law at the tilt.
@@ -36,6 +41,14 @@ pub(super) enum End {
     Upper,
 }
 
+/// An ε read off a profile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) epsilon: f64,
+    /// The part of δ there that is charged for round-off.
+    pub(super) noise: f64,
+}
+
 impl Profile {
     /// Composes `laws`, all on one grid, each as often as its count says, within the window of losses ln(dP/dQ).
     ///
@@ -43,7 +56,9 @@ impl Profile {
     pub(super) fn compose(laws: &[(&LossLaw, u64)], saddle: &Saddle, window: (f64, f64)) -> Option<Self> {
         let step = laws.first()?.0.step;
         let natural_tilt = saddle.direction.natural_tilt(saddle.tilt);
-        let (low, high) = ((window.0 / step).floor(), (window.1 / step).ceil() + 1.0);
+        #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+        let origin: f64 = laws.iter().map(|(law, count)| law.origin * *count as f64).sum();
+        let (low, high) = (((window.0 - origin) / step).floor(), ((window.1 - origin) / step).ceil() + 1.0);
         if !(low.abs() < 1e15 && high.abs() < 1e15 && high - low < MOST_POINTS) {
             return None;
         }
@@ -51,10 +66,8 @@ impl Profile {
         let (low, points) = (low as i64, (high - low) as usize);
         let length = fast_length(points.max(16));
 
-        let mut planner = RealFftPlanner::<f64>::new();
-        let forward = planner.plan_fft_forward(length);
+        let (forward, backward) = transforms(length);
         let mut buffer = forward.make_input_vec();
-        let mut spectrum = forward.make_output_vec();
         let mut product: Option<Vec<Complex<f64>>> = None;
         let (mut log_norm, mut relative, mut dropped, mut applications) = (0.0, 0.0, 0.0, 0.0);
         let mut shift = 0_i64;
@@ -64,19 +77,17 @@ impl Profile {
             let tilted = Tilted::new(law, natural_tilt)?;
             buffer.fill(0.0);
             let centre = tilted.mean_index;
-            for (i, mass) in tilted.mass.iter().enumerate() {
-                #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
-                let index = law.first + i as i64 - centre;
-                buffer[wrapped(index, length)] += mass;
+            let mut position = wrapped(law.first - centre, length);
+            for mass in &tilted.mass {
+                buffer[position] += mass;
+                position = if position + 1 == length { 0 } else { position + 1 };
             }
+            let mut spectrum = forward.make_output_vec();
             forward.process(&mut buffer, &mut spectrum).ok()?;
+            spectrum.iter_mut().for_each(|value| *value = power(*value, times));
             match &mut product {
-                None => product = Some(spectrum.iter().map(|&value| power(value, times)).collect()),
-                Some(product) => {
-                    for (into, &value) in product.iter_mut().zip(&spectrum) {
-                        *into *= power(value, times);
-                    }
-                }
+                None => product = Some(spectrum),
+                Some(product) => product.iter_mut().zip(&spectrum).for_each(|(into, value)| *into *= value),
             }
             shift = shift.checked_add(centre.checked_mul(i64::try_from(count).ok()?)?)?;
             log_norm += times * tilted.log_norm;
@@ -99,28 +110,30 @@ impl Profile {
         #[allow(clippy::cast_precision_loss, reason = "a length")]
         let count = length as f64;
         let mean_modulus = 2.0 * product.iter().map(|value| value.norm()).sum::<f64>() / count;
-        let backward = planner.plan_fft_inverse(length);
-        let mut composed = backward.make_output_vec();
+        let mut composed = buffer;
         backward.process(&mut product, &mut composed).ok()?;
+        drop(product);
 
         // The composed law in order of rising loss in this direction; negative values are round-off.
-        let at = |n: usize| {
-            #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
-            let index = low + n as i64;
-            (composed[wrapped(index - shift, length)] / count).max(0.0)
-        };
-        let (first, ordered): (i64, Vec<f64>) = match saddle.direction {
-            Direction::Forward => (low, (0..length).map(at).collect()),
-            #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
-            Direction::Backward => (1 - low - length as i64, (0..length).rev().map(at).collect()),
+        composed.iter_mut().for_each(|value| *value = (*value / count).max(0.0));
+        composed.rotate_left(wrapped(low - shift, length));
+        let first = match saddle.direction {
+            Direction::Forward => low,
+            Direction::Backward => {
+                composed.reverse();
+                #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
+                let length = length as i64;
+                1 - low - length
+            }
         };
         let noise = 4.0 * applications.max(1.0) * f64::EPSILON * count.log2() * mean_modulus;
         Some(Self {
             step,
             tilt: saddle.tilt,
+            origin: saddle.direction.sign() * origin,
             first,
             log_norm,
-            excess: excess(&ordered, saddle.tilt, step),
+            excess: excess(composed, saddle.tilt, step),
             slack: noise * geometric(saddle.tilt, step).min(count) + WINDOW_TAIL,
             relative: relative + 4.0 * f64::EPSILON * (log_norm.abs() + 2.0),
             dropped,
@@ -131,7 +144,7 @@ impl Profile {
     ///
     /// The upper end charges what was left out, the lower end does not credit it. `None` where the profile does not
     /// reach that far or round-off exceeds the answer.
-    pub(super) fn epsilon(&self, delta: f64, end: End) -> Option<f64> {
+    pub(super) fn epsilon(&self, delta: f64, end: End) -> Option<Answer> {
         let target = match end {
             End::Upper => (delta * (1.0 - self.relative) - self.dropped).max(0.0).ln(),
             End::Lower => (delta * (1.0 + self.relative)).ln(),
@@ -140,17 +153,32 @@ impl Profile {
             return None;
         }
         // δ falls with the position: the last position at which it is still above the target.
-        let start = usize::try_from(-self.first).unwrap_or(0);
+        let start = ((-self.origin / self.step).floor() - self.first as f64).clamp(0.0, self.excess.len() as f64) as usize;
         let (mut below, mut above) = (start, self.excess.len());
         if above <= below {
-            return Some(0.0);
+            return Some(Answer { epsilon: 0.0, noise: 0.0 });
         }
-        if self.log_delta_at(below, end) <= target {
-            return Some(self.loss(below).max(0.0)).filter(|_| end == End::Upper || self.first <= 0);
+        let holds = |position: usize| self.log_delta_at(position, end) <= target;
+        match end {
+            // The upper end falls everywhere.
+            End::Upper if holds(below) => {
+                let noise = self.slack / self.excess[below];
+                return Some(Answer { epsilon: self.loss(below).max(0.0), noise });
+            }
+            End::Upper => {}
+            // The lower end is nothing far to the left, where round-off exceeds it: start from where it is something.
+            End::Lower => {
+                let reach = self.excess.len() - start;
+                let known = (0..=64).map(|i| above - 1 - i * (reach - 1) / 64).find(|&position| !holds(position));
+                match known {
+                    Some(position) => below = position,
+                    None => return (self.loss(start) <= 0.0).then_some(Answer { epsilon: 0.0, noise: 0.0 }),
+                }
+            }
         }
         while above - below > 1 {
             let middle = usize::midpoint(above, below);
-            if self.log_delta_at(middle, end) <= target { above = middle } else { below = middle }
+            if holds(middle) { above = middle } else { below = middle }
         }
         if above >= self.excess.len() {
             return None;
@@ -160,17 +188,18 @@ impl Profile {
         let ratio_above = (self.log_delta_at(above, end) - target).exp();
         let share = (ratio_below - 1.0) / (ratio_below - ratio_above);
         let within = if share.is_finite() { (share * self.step.exp_m1()).ln_1p() } else { self.step };
-        let found = self.loss(below) + within.clamp(0.0, self.step);
+        let found = (self.loss(below) + within.clamp(0.0, self.step)).max(0.0);
         let rounding = 4.0 * f64::EPSILON * found;
-        Some(match end {
+        let epsilon = match end {
             End::Upper => found + rounding,
             End::Lower => (found - rounding).max(0.0),
-        })
+        };
+        Some(Answer { epsilon, noise: self.slack / self.excess[below] })
     }
 
     /// Certified upper or lower bound on ln δ at `epsilon`; minus infinity is no lower bound at all.
     pub(super) fn log_delta(&self, epsilon: f64, end: End) -> Option<f64> {
-        let position = (epsilon / self.step).floor();
+        let position = ((epsilon - self.origin) / self.step).floor();
         #[allow(clippy::cast_precision_loss, reason = "indices stay below 1e15")]
         let offset = position - self.first as f64;
         #[allow(clippy::cast_precision_loss, reason = "a length")]
@@ -204,7 +233,7 @@ impl Profile {
 
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "indices stay below 1e15")]
     fn loss(&self, position: usize) -> f64 {
-        (self.first + position as i64) as f64 * self.step
+        self.origin + (self.first + position as i64) as f64 * self.step
     }
 }
 
@@ -223,17 +252,18 @@ struct Tilted {
 
 impl Tilted {
     fn new(law: &LossLaw, tilt: f64) -> Option<Self> {
-        let heaviest = law
-            .mass
-            .iter()
-            .enumerate()
-            .step_by(1 + law.mass.len() / 4096)
-            .map(|(i, mass)| (mass.ln() + tilt * law.loss(i), i))
-            .fold((f64::NEG_INFINITY, 0), |best, next| if next.0 > best.0 { next } else { best });
-        let reference = law.loss(heaviest.1);
         let steepest = (tilt * law.step).abs() * law.mass.len() as f64;
+        let gentle = steepest < 500.0;
+        // Where the factors themselves would overflow, they are taken relative to the heaviest product.
+        let (heaviest, reference) = if gentle {
+            (0.0, law.loss(law.mass.len() / 2))
+        } else {
+            let weighted = law.mass.iter().enumerate().map(|(i, mass)| (mass.ln() + tilt * law.loss(i), law.loss(i)));
+            weighted.fold((f64::NEG_INFINITY, 0.0), |best, next| if next.0 > best.0 { next } else { best })
+        };
+        let offset = if gentle { 0.0 } else { heaviest - tilt * reference };
         let mut mass = Vec::with_capacity(law.mass.len());
-        if steepest < 500.0 {
+        if gentle {
             let growth = (tilt * law.step).exp();
             for (block, values) in law.mass.chunks(64).enumerate() {
                 let mut factor = (tilt * (law.loss(64 * block) - reference)).exp();
@@ -243,12 +273,10 @@ impl Tilted {
                 }
             }
         } else {
-            let offset = heaviest.0 - tilt * reference;
             mass.extend(law.mass.iter().enumerate().map(|(i, &value)| {
                 if value > 0.0 { (value.ln() - offset + tilt * (law.loss(i) - reference)).exp() } else { 0.0 }
             }));
         }
-        let offset = if steepest < 500.0 { 0.0 } else { heaviest.0 - tilt * reference };
         let sum: f64 = mass.iter().sum();
         if !(sum > 0.0 && sum.is_finite()) {
             return None;
@@ -265,14 +293,12 @@ impl Tilted {
         for (i, value) in mass.iter().enumerate() {
             distance += value * law.loss(i).abs();
         }
-        let total: f64 = law.mass.iter().sum();
-        let defect = (total - 1.0).abs() - law.dropped_p;
         Some(Self {
             mass,
             log_norm: sum.ln() + offset + tilt * reference,
             #[allow(clippy::cast_possible_truncation, reason = "an index within the law")]
-            mean_index: (mean_loss / law.step).round() as i64,
-            relative: f64::EPSILON * (130.0 + 4.0 * tilt.abs() * (distance + reference.abs())) + defect.max(0.0),
+            mean_index: ((mean_loss - law.origin) / law.step).round() as i64,
+            relative: f64::EPSILON * (130.0 + 4.0 * tilt.abs() * (distance + reference.abs())) + 2.0 * law.defect,
         })
     }
 }
@@ -283,20 +309,38 @@ fn power(value: Complex<f64>, times: f64) -> Complex<f64> {
     if log_modulus < -80.0 { Complex::new(0.0, 0.0) } else { Complex::from_polar(log_modulus.exp(), value.arg() * times) }
 }
 
-/// Backward recursion with positive terms only for `Profile::excess`.
-fn excess(ordered: &[f64], tilt: f64, step: f64) -> Vec<f64> {
+/// Backward recursion with positive terms only for `Profile::excess`, in place.
+fn excess(mut ordered: Vec<f64>, tilt: f64, step: f64) -> Vec<f64> {
     let decay = (-tilt * step).exp();
     let faster = (-(tilt + 1.0) * step).exp();
     let gain = -decay * (-step).exp_m1();
-    let mut result = vec![0.0; ordered.len()];
     let (mut value, mut weighted) = (0.0, 0.0);
-    for (into, &mass) in result.iter_mut().zip(ordered).rev() {
-        *into = value;
+    for place in ordered.iter_mut().rev() {
         // From here the terms refer to the next lower point.
-        weighted = mass + faster * weighted;
+        weighted = *place + faster * weighted;
+        *place = value;
         value = decay * value + gain * weighted;
     }
-    result
+    ordered
+}
+
+thread_local! {
+    /// Tables of short transforms: making them takes longer than a transform, and the lengths are few.
+    static PLANNER: RefCell<RealFftPlanner<f64>> = RefCell::new(RealFftPlanner::new());
+}
+
+/// Lengths whose tables are kept: 8 MiB each at most.
+const KEPT_LENGTH: usize = 1 << 19;
+
+type Transforms = (Arc<dyn RealToComplex<f64>>, Arc<dyn ComplexToReal<f64>>);
+
+fn transforms(length: usize) -> Transforms {
+    let plan = |planner: &mut RealFftPlanner<f64>| (planner.plan_fft_forward(length), planner.plan_fft_inverse(length));
+    if length <= KEPT_LENGTH {
+        PLANNER.with_borrow_mut(plan)
+    } else {
+        plan(&mut RealFftPlanner::new())
+    }
 }
 
 /// Σ_{k≥1} e^{−lkD}(1 − e^{−kD}): the weight of an error of one in every mass.
@@ -311,10 +355,11 @@ fn wrapped(index: i64, length: usize) -> usize {
     position
 }
 
-/// The smallest product of powers of 2, 3 and 5 that is at least `least`, and even.
+/// The smallest power of two, or three or five times one, that is at least `least`, and even. Few lengths mean few
+/// tables.
 fn fast_length(least: usize) -> usize {
     let mut best = least.next_power_of_two();
-    for odd in [3, 5, 9, 15, 25, 27, 45, 75] {
+    for odd in [3, 5] {
         let mut candidate = 2 * odd;
         while candidate < least {
             candidate *= 2;
@@ -340,7 +385,7 @@ mod tests {
     fn the_recursion_equals_the_direct_sum() {
         let ordered = [0.1, 0.2, 0.3, 0.15, 0.05];
         let (tilt, step) = (2.5, 0.3);
-        let got = excess(&ordered, tilt, step);
+        let got = excess(ordered.to_vec(), tilt, step);
         for (n, value) in got.iter().enumerate() {
             let direct: f64 = (n + 1..ordered.len())
                 .map(|m| {

@@ -4,6 +4,8 @@
 //! points. Everything is positive, so nothing cancels and the result has the relative precision of the nodes.
 
 use super::law::LossLaw;
+use super::merge::Merger;
+use super::outline::Direction;
 use super::pair::{MonotonePair, ReplaceOneGaussian, SampledGaussian, SampledLaplace, mixture_loss};
 use crate::primitive::{DiscreteNoise, Primitive};
 use crate::quadrature::{GAUSS_LEGENDRE_2, GAUSS_LEGENDRE_3, GAUSS_LEGENDRE_4, GAUSS_LEGENDRE_6};
@@ -40,6 +42,10 @@ pub(super) fn is_symmetric(primitive: &Primitive) -> bool {
 ///
 /// `None` where it would take too many points or nodes.
 pub(super) fn loss_law(primitive: &Primitive, step: f64, tail: f64) -> Option<LossLaw> {
+    unmeasured_law(primitive, step, tail).map(LossLaw::measured)
+}
+
+fn unmeasured_law(primitive: &Primitive, step: f64, tail: f64) -> Option<LossLaw> {
     match *primitive {
         Primitive::Gaussian { mu } => {
             let pair = SampledGaussian { rate: 1.0, noise: 1.0 / mu };
@@ -82,6 +88,57 @@ pub(super) fn loss_law(primitive: &Primitive, step: f64, tail: f64) -> Option<Lo
         }
         Primitive::NonPrivate | Primitive::Skellam { .. } | Primitive::ZeroConcentrated { .. } => None,
     }
+}
+
+/// A loss law that is not above the true one, in `direction`; see [`Merger`].
+///
+/// For fixed-size samples it is the law of the pair of data sets that is known to be attained, which is less than the
+/// pair that bounds it from above. `None` where no attained pair is known, or too many points are needed.
+pub(super) fn lower_law(primitive: &Primitive, step: f64, tail: f64, direction: Direction) -> Option<LossLaw> {
+    let mut merger = Merger::new(step, direction);
+    let gaussian = |merger: &mut Merger, pair: &SampledGaussian| {
+        let reach = reach(tail) * pair.noise;
+        let (low, high) = (-reach, 1.0 + reach);
+        LossLaw::fits(step, pair.loss(low), pair.loss(high))?;
+        fill(merger, step, pair, low, high)
+    };
+    match *primitive {
+        Primitive::Gaussian { mu } => gaussian(&mut merger, &SampledGaussian { rate: 1.0, noise: 1.0 / mu })?,
+        Primitive::SampledGaussian { rate, noise } | Primitive::FixedSizeGaussian { rate, noise } => {
+            gaussian(&mut merger, &SampledGaussian { rate, noise })?;
+        }
+        Primitive::SampledReplaceOneGaussian { rate, noise } => {
+            let pair = ReplaceOneGaussian { rate, noise };
+            let high = 1.0 + reach(tail) * noise;
+            LossLaw::fits(step, -pair.loss(high), pair.loss(high))?;
+            fill(&mut merger, step, &pair, -high, high)?;
+        }
+        Primitive::Laplace { rate, scale } => {
+            let pair = SampledLaplace { rate, scale };
+            let (lowest, highest) = (pair.loss(0.0), pair.loss(1.0));
+            LossLaw::fits(step, lowest, highest)?;
+            merger.push(lowest, 0.5 * lowest.exp());
+            fill(&mut merger, step, &pair, 0.0, 1.0)?;
+            merger.push(highest, 0.5 * (highest - 1.0 / scale).exp());
+        }
+        Primitive::DiscreteNoise { noise, shift, rate } => {
+            let mut atoms = atoms(noise, shift, rate, tail)?.0;
+            atoms.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let (lowest, highest) = range(&atoms);
+            LossLaw::fits(step, lowest, highest)?;
+            atoms.into_iter().for_each(|(loss, mass)| merger.push(loss, mass));
+        }
+        Primitive::TruncatedGaussian { .. }
+        | Primitive::NonPrivate
+        | Primitive::Skellam { .. }
+        | Primitive::ZeroConcentrated { .. } => return None,
+    }
+    merger.finish()
+}
+
+/// Whether the pair that is composed is attained by data sets, so that its lower bounds are bounds on the mechanism.
+pub(super) fn is_attained(primitive: &Primitive) -> bool {
+    !matches!(primitive, Primitive::TruncatedGaussian { .. } | Primitive::FixedSizeGaussian { .. })
 }
 
 /// Nodes that give moments of the loss to many digits, at a cost that does not depend on any grid.
@@ -181,29 +238,28 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
         shares(&GAUSS_LEGENDRE_6, step),
     ];
     while x < high {
-        let end = grid(bin + 1);
-        let boundary = pair.point(end);
-        let steepness = pair.steepness(boundary);
-        // How much the logarithm of the density changes over the cell decides how many nodes it needs.
-        let slope = pair.slope(end, boundary);
-        let before = if at_boundary { boundary - x } else { f64::INFINITY };
-        if before <= cell && slope * step <= cell && boundary <= high {
-            let change = before.max(slope * step) * steepness;
+        let boundary = pair.point(grid(bin + 1));
+        // A block of cells whose widths and densities are alike, as slopes fall or rise throughout.
+        let (block_end, after) = (bin + BLOCK, pair.point(grid(bin + BLOCK)));
+        let widest = step * pair.slope(grid(bin), x).max(pair.slope(grid(block_end), after));
+        if at_boundary && boundary - x <= cell && widest <= cell && after <= high {
+            // How much the logarithm of the density changes over a cell decides how many nodes it needs.
+            let change = widest.max(boundary - x) * pair.steepness(x).max(pair.steepness(after));
             let rule = &rules[match change {
                 change if change < 1e-3 => 0,
                 change if change < 0.03 => 1,
                 change if change < 0.15 => 2,
                 _ => 3,
             }];
-            let start = grid(bin);
-            for node in rule {
-                let t = start + node.offset;
-                let at = pair.point(t);
-                let mass = node.weight * pair.log_density(at, t).exp() * pair.slope(t, at);
-                sink.put(bin, node.offset, (node.below, node.above), mass);
+            while bin < block_end {
+                let start = grid(bin);
+                for node in rule {
+                    let mass = node.weight * pair.loss_density(start + node.offset);
+                    sink.put(bin, node.offset, (node.below, node.above), mass);
+                }
+                bin += 1;
             }
-            bin += 1;
-            x = boundary;
+            x = after;
             continue;
         }
         // One grid cell is wide here: cells in x, cut at grid points.
@@ -294,6 +350,9 @@ fn coarse_between(nodes: &mut Nodes, pair: &impl MonotonePair, low: f64, high: f
 }
 
 const MOST_CELLS: u32 = 300_000;
+
+/// Grid cells that share one choice of nodes.
+const BLOCK: i64 = 32;
 
 /// Loss and mass under P of every integer that has not been left out, and a bound on what has, under P and under Q.
 fn atoms(noise: DiscreteNoise, shift: u64, rate: f64, tail: f64) -> Option<(Nodes, f64)> {

@@ -1,6 +1,6 @@
 //! Privacy-loss laws on a grid.
 
-/// The law of the privacy loss ln(dP/dQ) under P, on the points `(first + i) * step`.
+/// The law of the privacy loss ln(dP/dQ) under P, on the points `origin + (first + i) * step`.
 ///
 /// At a grid point the loss is exactly that point, so the masses under Q are those under P times e^−loss: one law serves
 /// both directions. The pair (Q, P) has loss −t with mass `mass · e^−t`.
@@ -8,10 +8,14 @@
 pub(super) struct LossLaw {
     /// Distance of grid points.
     pub(super) step: f64,
+    /// Where the grid point of index 0 lies.
+    pub(super) origin: f64,
     /// Index of the first mass.
     pub(super) first: i64,
     /// Masses under P, none negative.
     pub(super) mass: Vec<f64>,
+    /// By how much the masses that went in differ from one, beyond what was left out on purpose: quadrature and rounding.
+    pub(super) defect: f64,
     /// Bound on the mass under P that is left out.
     pub(super) dropped_p: f64,
     /// Bound on the mass under Q that is left out.
@@ -21,22 +25,25 @@ pub(super) struct LossLaw {
 impl LossLaw {
     /// No masses yet, for losses between `lowest` and `highest`. `None` if that takes more points than `MOST_POINTS`.
     pub(super) fn new(step: f64, lowest: f64, highest: f64) -> Option<Self> {
-        let (first, last) = ((lowest / step).floor(), (highest / step).floor() + 2.0);
-        if !(first.abs() < 1e15 && last - first < MOST_POINTS) {
-            return None;
-        }
+        let (first, last) = Self::fits(step, lowest, highest)?;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
         let (first, length) = (first as i64, (last - first) as usize + 1);
-        Some(Self { step, first, mass: vec![0.0; length], dropped_p: 0.0, dropped_q: 0.0 })
+        Some(Self { step, origin: 0.0, first, mass: vec![0.0; length], defect: 0.0, dropped_p: 0.0, dropped_q: 0.0 })
+    }
+
+    /// First and last index for these losses, unless they are too many.
+    pub(super) fn fits(step: f64, lowest: f64, highest: f64) -> Option<(f64, f64)> {
+        let (first, last) = ((lowest / step).floor(), (highest / step).floor() + 2.0);
+        (first.abs() < 1e15 && last - first < MOST_POINTS).then_some((first, last))
     }
 
     /// The loss at position `i`.
     #[allow(clippy::cast_precision_loss, reason = "indices stay below 1e15")]
     pub(super) fn loss(&self, i: usize) -> f64 {
-        (self.first + i as i64) as f64 * self.step
+        self.origin + (self.first + i as i64) as f64 * self.step
     }
 
-    /// Adds mass at a loss between grid points, by connecting the dots (Doroshenko et al. 2022): both neighbours get a
+    /// Adds mass at a loss between grid points (of a grid with origin 0), by connecting the dots (Doroshenko et al. 2022): both neighbours get a
     /// share such that the masses under P and under Q stay what they are. That raises δ(ε) at every ε or leaves it.
     pub(super) fn add(&mut self, loss: f64, mass: f64) {
         let position = (loss / self.step).floor();
@@ -56,6 +63,12 @@ impl LossLaw {
         self.mass[index + 1] += mass * share;
     }
 
+    /// Measures the defect, once all masses are in.
+    pub(super) fn measured(mut self) -> Self {
+        self.defect = ((self.mass.iter().sum::<f64>() - 1.0).abs() - self.dropped_p).max(0.0);
+        self
+    }
+
     /// The mixture with weight `weight` on `other`, which has the same step.
     pub(super) fn mixed(self, weight: f64, other: &Self) -> Self {
         let first = self.first.min(other.first);
@@ -72,8 +85,10 @@ impl LossLaw {
         }
         Self {
             step: self.step,
+            origin: 0.0,
             first,
             mass,
+            defect: self.defect.max(other.defect),
             dropped_p: (1.0 - weight) * self.dropped_p + weight * other.dropped_p,
             dropped_q: (1.0 - weight) * self.dropped_q + weight * other.dropped_q,
         }
@@ -95,7 +110,7 @@ impl LossLaw {
         let dropped = self.dropped_p + self.dropped_q;
         #[allow(clippy::cast_possible_wrap, reason = "a position in a vector")]
         let first = 1 - half as i64;
-        Self { step: self.step, first, mass, dropped_p: dropped, dropped_q: dropped }
+        Self { step: self.step, origin: 0.0, first, mass, defect: 0.0, dropped_p: dropped, dropped_q: dropped }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::compose::{End, Profile};
+use super::compose::{Answer, End, Profile};
 use super::discretise;
 use super::law::LossLaw;
 use super::outline::{Direction, Outline, Saddle};
@@ -11,34 +11,74 @@ use crate::primitive::{Applications, Primitive};
 /// Laws and outlines that were made before, so that a growing composition of the same events is cheap.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    laws: Vec<(Primitive, f64, f64, Arc<LossLaw>)>,
+    laws: Vec<(LawKey, Arc<LossLaw>)>,
     outline: Option<(Vec<Primitive>, f64, Outline)>,
 }
 
-/// Lower and upper bound on ε at `delta`; `None` where the transform cannot give any.
+/// Lower and upper bound on ε at `delta`, aimed at the usual precision; `None` where the transform cannot give any.
 pub(super) fn epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-    let plan = Plan::new(applications, delta, cache)?;
-    let mut bounds = (0.0_f64, 0.0_f64);
-    for direction in plan.directions() {
-        let (lower, upper) = plan.epsilon(direction, delta, cache)?;
-        bounds = (bounds.0.max(lower), bounds.1.max(upper));
-    }
-    Some(bounds)
+    #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+    let total: f64 = applications.iter().map(|(_, count)| *count as f64).sum();
+    let precision = PRECISION * (total / 1e4).max(1.0).sqrt().sqrt();
+    epsilon_to(precision, applications, delta, cache)
 }
 
-/// Lower and upper bound on δ at `epsilon`.
-pub(super) fn delta(applications: &Applications, epsilon: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-    let plan = Plan::new(applications, 1e-300, cache)?;
-    let mut bounds = (0.0_f64, 0.0_f64);
+/// The same, with the upper bound aimed at a relative error of `precision`.
+pub(super) fn epsilon_to(
+    precision: f64,
+    applications: &Applications,
+    delta: f64,
+    cache: &mut Cache,
+) -> Option<(f64, f64)> {
+    let plan = Plan::new(applications, delta, precision, cache)?;
+    let mut worst: Option<Found> = None;
+    for direction in plan.directions() {
+        // A coarse bound is enough to see that the second direction is the better one, as it mostly is.
+        if let Some(worst) = &worst
+            && plan.upper(direction, delta, COARSER, cache).is_some_and(|found| found.upper <= worst.upper)
+        {
+            continue;
+        }
+        let found = plan.upper(direction, delta, 1.0, cache)?;
+        if worst.as_ref().is_none_or(|worst| found.upper > worst.upper) {
+            worst = Some(found);
+        }
+    }
+    let worst = worst?;
+    // The worse direction's lower bound is one for the whole; the other's could only be smaller.
+    let lower = plan.lower(&worst, delta, cache);
+    Some((lower.clamp(0.0, worst.upper), worst.upper))
+}
+
+/// Upper bound on δ at `epsilon`.
+pub(super) fn delta(applications: &Applications, epsilon: f64, cache: &mut Cache) -> Option<f64> {
+    let plan = Plan::new(applications, 1e-290, PRECISION, cache)?;
+    let mut worst = 0.0_f64;
     for direction in plan.directions() {
         let saddle = plan.outline.saddle_for_epsilon(direction, epsilon);
-        let step = plan.step(&saddle, epsilon.max(1e-3 * saddle.deviation), 1e-10);
-        let profile = plan.profile(&saddle, step, cache)?;
-        let upper = profile.log_delta(epsilon, End::Upper)?.exp();
-        let lower = profile.log_delta(epsilon, End::Lower)?.exp();
-        bounds = (bounds.0.max(lower), bounds.1.max(upper));
+        let saddle = plan.outline.narrowed(&saddle, epsilon);
+        let step = plan.step(&saddle, epsilon.max(0.1 * saddle.deviation));
+        let profile = plan.profile(&saddle, step, Bound::Upper, cache)?;
+        worst = worst.max(profile.log_delta(epsilon, End::Upper)?.exp());
     }
-    Some(bounds)
+    Some(worst)
+}
+
+/// Which side of the true law a law on a grid is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// Dots connected.
+    Upper,
+    /// Outcomes merged, for this direction.
+    Lower(Direction),
+}
+
+/// An upper bound on ε and how it was found.
+#[derive(Debug)]
+struct Found {
+    upper: f64,
+    saddle: Saddle,
+    step: f64,
 }
 
 /// What does not depend on the direction.
@@ -50,10 +90,12 @@ struct Plan {
     total: f64,
     /// What each law may leave out.
     tail: f64,
+    /// Relative error of ε aimed at.
+    precision: f64,
 }
 
 impl Plan {
-    fn new(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<Self> {
+    fn new(applications: &Applications, delta: f64, precision: f64, cache: &mut Cache) -> Option<Self> {
         let applications: Applications =
             applications.iter().filter(|(primitive, _)| *primitive != Primitive::Gaussian { mu: 0.0 }).copied().collect();
         #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
@@ -73,7 +115,7 @@ impl Plan {
                 outline
             }
         };
-        Some(Self { applications, outline, total, tail })
+        Some(Self { applications, outline, total, tail, precision })
     }
 
     fn directions(&self) -> Vec<Direction> {
@@ -81,28 +123,52 @@ impl Plan {
         if symmetric { vec![Direction::Forward] } else { vec![Direction::Forward, Direction::Backward] }
     }
 
-    fn epsilon(&self, direction: Direction, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-        let mut saddle = self.outline.saddle_for_delta(direction, delta.ln());
+    /// Upper bound on ε in one direction, on a grid `coarser` times as wide as usual.
+    fn upper(&self, direction: Direction, delta: f64, coarser: f64, cache: &mut Cache) -> Option<Found> {
+        let first = self.outline.saddle_for_delta(direction, delta.ln());
+        let mut saddle = self.outline.narrowed(&first, first.mean);
+        let mut best: Option<Found> = None;
         for _ in 0..4 {
-            let scale = saddle.mean.max(1e-3 * saddle.deviation);
-            let eta = 0.01 * delta;
-            let step = self.step(&saddle, scale, eta);
-            let profile = self.profile(&saddle, step, cache)?;
-            let Some(upper) = profile.epsilon(delta, End::Upper) else {
+            let step = coarser * self.step(&saddle, saddle.mean.max(0.1 * saddle.deviation));
+            let Some(profile) = self.profile(&saddle, step, Bound::Upper, cache) else { break };
+            let Some(Answer { epsilon: upper, noise }) = profile.epsilon(delta, End::Upper) else {
                 saddle = self.outline.saddle_for_delta(direction, delta.ln() - 2.0);
                 continue;
             };
-            if (upper - saddle.mean).abs() > 3.0 * saddle.deviation && upper > 0.0 {
-                let better = self.outline.saddle_for_epsilon(direction, upper);
-                if (better.tilt / saddle.tilt - 1.0).abs() > 1e-2 {
-                    saddle = better;
-                    continue;
-                }
+            if best.as_ref().is_none_or(|best| upper < best.upper) {
+                best = Some(Found { upper, saddle, step });
             }
-            let lower = profile.epsilon(delta + eta, End::Lower).unwrap_or(0.0) - self.rounding_shift(step, eta);
-            return Some((lower.max(0.0), upper));
+            // One tilt is good near its own ε only: elsewhere round-off drowns the answer.
+            if noise < MOST_NOISE || upper <= 0.0 {
+                break;
+            }
+            saddle = self.outline.saddle_for_epsilon(direction, upper);
         }
-        None
+        best
+    }
+
+    /// Lower bound on ε in one direction, 0 if there is no better one.
+    fn lower(&self, found: &Found, delta: f64, cache: &mut Cache) -> f64 {
+        let merged = self
+            .profile(&found.saddle, 2.0 * found.step, Bound::Lower(found.saddle.direction), cache)
+            .and_then(|profile| profile.epsilon(delta, End::Lower))
+            .map_or(0.0, |answer| answer.epsilon);
+        if found.upper - merged <= GOOD_ENOUGH * found.upper {
+            return merged;
+        }
+        merged.max(self.lower_by_concentration(found, delta, cache).unwrap_or(0.0))
+    }
+
+    /// The upper law, taken back by as much as connecting the dots can have added.
+    fn lower_by_concentration(&self, found: &Found, delta: f64, cache: &mut Cache) -> Option<f64> {
+        if !self.applications.iter().all(|(primitive, _)| discretise::is_attained(primitive)) {
+            return None;
+        }
+        let eta = 0.01 * delta;
+        let wanted = 0.5 * GOOD_ENOUGH * found.upper / (-0.5 * self.total * eta.ln()).sqrt();
+        let step = power_of_two(wanted).min(found.step);
+        let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
+        Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
 
     /// By how much connecting the dots can have moved the composed loss, except with probability `eta`.
@@ -113,17 +179,19 @@ impl Plan {
         self.total * step * step / 8.0 + step * (-0.5 * self.total * eta.ln()).sqrt()
     }
 
-    fn step(&self, saddle: &Saddle, scale: f64, eta: f64) -> f64 {
-        let upper = (6.0 * UPPER_ERROR * scale / (self.total * (saddle.tilt + 1.0))).sqrt();
-        let lower = LOWER_ERROR * scale / (-0.5 * self.total * eta.ln()).sqrt();
-        2f64.powf(upper.min(lower).log2().floor())
+    /// A step whose connected dots add about `precision * scale` to ε: the error is about T·D²·(l+1)/12, with T the
+    /// number of applications and l the tilt. A power of two, so that a growing composition finds its laws again.
+    fn step(&self, saddle: &Saddle, scale: f64) -> f64 {
+        let wanted = (6.0 * self.precision * scale / (self.total * (saddle.tilt + 1.0))).sqrt();
+        let (low, high) = self.outline.window(saddle, 0.0);
+        power_of_two(wanted).max(2.0 * power_of_two((high - low).max(self.outline.span()) / MOST_POINTS))
     }
 
-    fn profile(&self, saddle: &Saddle, step: f64, cache: &mut Cache) -> Option<Profile> {
+    fn profile(&self, saddle: &Saddle, step: f64, bound: Bound, cache: &mut Cache) -> Option<Profile> {
         let laws = self
             .applications
             .iter()
-            .map(|(primitive, count)| Some((cache.law(primitive, step, self.tail)?, *count)))
+            .map(|(primitive, count)| Some((cache.law(primitive, step, self.tail, bound)?, *count)))
             .collect::<Option<Vec<_>>>()?;
         let window = self.outline.window(saddle, self.total * step * step);
         let laws: Vec<(&LossLaw, u64)> = laws.iter().map(|(law, count)| (law.as_ref(), *count)).collect();
@@ -131,21 +199,34 @@ impl Plan {
     }
 }
 
+fn power_of_two(number: f64) -> f64 {
+    2f64.powf(number.log2().floor())
+}
+
 impl Cache {
-    #[allow(clippy::float_cmp, reason = "the same number or not")]
-    fn law(&mut self, primitive: &Primitive, step: f64, tail: f64) -> Option<Arc<LossLaw>> {
-        if let Some((.., law)) =
-            self.laws.iter().find(|(other, at, left_out, _)| other == primitive && *at == step && *left_out == tail)
-        {
+    fn law(&mut self, primitive: &Primitive, step: f64, tail: f64, bound: Bound) -> Option<Arc<LossLaw>> {
+        let key = LawKey { primitive: *primitive, step, tail, bound };
+        if let Some((_, law)) = self.laws.iter().find(|(present, _)| *present == key) {
             return Some(Arc::clone(law));
         }
-        let law = Arc::new(discretise::loss_law(primitive, step, tail)?);
+        let law = Arc::new(match bound {
+            Bound::Upper => discretise::loss_law(primitive, step, tail)?,
+            Bound::Lower(direction) => discretise::lower_law(primitive, step, tail, direction)?,
+        });
         if self.laws.len() >= MOST_LAWS {
             self.laws.remove(0);
         }
-        self.laws.push((*primitive, step, tail, Arc::clone(&law)));
+        self.laws.push((key, Arc::clone(&law)));
         Some(law)
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LawKey {
+    primitive: Primitive,
+    step: f64,
+    tail: f64,
+    bound: Bound,
 }
 
 const MOST_LAWS: usize = 8;
@@ -153,6 +234,18 @@ const MOST_LAWS: usize = 8;
 /// The share of δ that may be left out in tails.
 const TAIL_SHARE: f64 = 1e-6;
 
-/// Relative error of ε aimed at, above and below.
-const UPPER_ERROR: f64 = 5e-5;
-const LOWER_ERROR: f64 = 5e-3;
+/// Relative error of ε that the grid aims at, for up to ten thousand applications; it grows with their fourth root.
+const PRECISION: f64 = 2e-5;
+
+/// Where the wanted grid would have more points than this, it is coarser: time and memory before precision.
+const MOST_POINTS: f64 = 2e6;
+
+/// How much wider the grid is that shows which direction is worse.
+const COARSER: f64 = 8.0;
+
+/// The share of δ that round-off may take before another tilt is tried.
+const MOST_NOISE: f64 = 1e-3;
+
+/// Bounds closer than this are not improved.
+const GOOD_ENOUGH: f64 = 8e-3;
+

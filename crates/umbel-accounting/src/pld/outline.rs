@@ -89,6 +89,17 @@ impl Outline {
         Self { groups }
     }
 
+    /// Distance between the smallest and the largest loss of a single application.
+    pub(super) fn span(&self) -> f64 {
+        let of_group = |nodes: &Nodes| {
+            let (low, high) = nodes
+                .iter()
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(loss, _)| (low.min(loss), high.max(loss)));
+            high - low
+        };
+        self.groups.iter().map(|(nodes, _)| of_group(nodes)).fold(0.0, f64::max)
+    }
+
     /// Cumulants of the composed loss ln(dP/dQ) under P, tilted by `tilt`.
     pub(super) fn cumulant(&self, tilt: f64) -> Cumulant {
         let mut total = Cumulant::default();
@@ -128,9 +139,15 @@ impl Outline {
         self.saddle(direction, |_, cumulant| direction.sign() * cumulant.mean >= epsilon)
     }
 
-    /// Smallest tilt at which `reached` holds; there is no largest tilt, so it is bracketed by doubling.
+    /// Smallest tilt at which `reached` holds, bracketed by steps of a factor: weak plans have tilts in the thousands.
+    ///
+    /// There is no largest tilt, only a largest product with the loss: beyond that δ falls so fast with ε that more does
+    /// not help, as at the end of a bounded loss.
     fn saddle(&self, direction: Direction, reached: impl Fn(f64, Cumulant) -> bool) -> Saddle {
         let at = |tilt: f64| self.cumulant(direction.natural_tilt(tilt));
+        let reached = |tilt: f64, cumulant: Cumulant| {
+            tilt * direction.sign() * cumulant.mean > LARGEST_EXPONENT || reached(tilt, cumulant)
+        };
         let deviation = at(0.0).variance.sqrt();
         let smallest = if deviation > 0.0 { (0.05 / deviation).min(1e-3) } else { 1e-3 };
         let mut high = smallest;
@@ -151,6 +168,33 @@ impl Outline {
             mean: direction.sign() * cumulant.mean,
             deviation: cumulant.variance.sqrt(),
         }
+    }
+
+    /// The same saddle, or a smaller tilt that still shows δ at `epsilon` well above round-off, where that makes the
+    /// window much narrower: with rare large losses a full tilt would bring many of them together.
+    pub(super) fn narrowed(&self, saddle: &Saddle, epsilon: f64) -> Saddle {
+        let at = |tilt: f64| {
+            let cumulant = self.cumulant(saddle.direction.natural_tilt(tilt));
+            let mean = saddle.direction.sign() * cumulant.mean;
+            (Saddle { tilt, mean, deviation: cumulant.variance.sqrt(), ..*saddle }, cumulant.value - tilt * epsilon)
+        };
+        let width = |saddle: &Saddle| {
+            let (low, high) = self.window(saddle, 0.0);
+            high - low
+        };
+        let (_, reached) = at(saddle.tilt);
+        let (mut best, mut narrowest) = (*saddle, 0.7 * width(saddle));
+        for share in [0.95, 0.9, 0.85, 0.8, 0.7, 0.6] {
+            let (candidate, log_weight) = at(share * saddle.tilt);
+            if log_weight - reached > LOG_WEIGHT_GIVEN_AWAY {
+                break;
+            }
+            let width = width(&candidate);
+            if width < narrowest {
+                (best, narrowest) = (candidate, width);
+            }
+        }
+        best
     }
 
     /// Losses ln(dP/dQ) outside of which the tilted law has less than e^-`WINDOW_EXPONENT` on each side (Chernoff).
@@ -177,13 +221,17 @@ impl Outline {
     }
 }
 
-/// The tail outside of the window, in nats: 50.6 is 1e-22, and two more for what the outline gets wrong.
-const WINDOW_EXPONENT: f64 = 52.6;
+/// The tail outside of the window, in nats: 41.4 is 1e-18, and two more for what the outline gets wrong.
+const WINDOW_EXPONENT: f64 = 43.4;
 
 /// What is charged for that tail.
-pub(super) const WINDOW_TAIL: f64 = 1e-20;
+pub(super) const WINDOW_TAIL: f64 = 1e-17;
+
+/// A factor e^12 of f64's 36 may go into a narrower window.
+const LOG_WEIGHT_GIVEN_AWAY: f64 = 12.0;
 
 const LARGEST_TILT: f64 = 1e15;
+const LARGEST_EXPONENT: f64 = 1e5;
 
 /// Merges neighbours where there are very many nodes.
 fn thinned(mut nodes: Nodes) -> Nodes {

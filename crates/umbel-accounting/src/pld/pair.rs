@@ -12,6 +12,12 @@ pub(super) trait MonotonePair {
     fn slope(&self, t: f64, x: f64) -> f64;
     /// ln of the density of P at x, where the loss is `t`.
     fn log_density(&self, x: f64, t: f64) -> f64;
+    /// Density under P of the loss itself at `t`.
+    #[inline]
+    fn loss_density(&self, t: f64) -> f64 {
+        let x = self.point(t);
+        self.log_density(x, t).exp() * self.slope(t, x)
+    }
     /// Cells up to this width are integrated to full precision by six nodes.
     fn cell(&self) -> f64;
     /// |d ln density / dx| at x, roughly.
@@ -51,6 +57,19 @@ impl MonotonePair for SampledGaussian {
     #[inline]
     fn log_density(&self, x: f64, t: f64) -> f64 {
         self.log_base_density(x) + t
+    }
+
+    #[inline]
+    fn loss_density(&self, t: f64) -> f64 {
+        // The same as by the methods above, with one exponential in common.
+        let (inner, slope) = if self.rate >= 1.0 || t > 1.0 {
+            (inner_loss(self.rate, t), inner_slope(self.rate, t))
+        } else {
+            let grown = t.exp_m1();
+            ((grown / self.rate).ln_1p(), (grown + 1.0) / (grown + self.rate))
+        };
+        let z = self.noise * inner + 0.5 / self.noise;
+        (t - 0.5 * z * z).exp() * slope * self.noise * FRAC_1_SQRT_2PI
     }
 
     fn cell(&self) -> f64 {
@@ -159,6 +178,8 @@ impl MonotonePair for SampledLaplace {
         2.0 / self.scale
     }
 }
+
+const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
 /// `ln(1 − q + q e^y)`.
 #[inline]
