@@ -736,7 +736,7 @@ fn an_explanation_is_in_words_and_leaves_nothing_behind() {
     for part in [
         "small",
         "ε = ",
-        "δ = 1e-3",
+        "δ = 0.001",
         "each of the 40 clients",
         "add-remove",
         "central",

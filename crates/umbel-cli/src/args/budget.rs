@@ -291,12 +291,13 @@ pub(crate) enum Spacing {
 /// Up to here every whole number is one for `f64` too.
 const MOST_STEPS: u64 = 1 << 53;
 
-fn number(text: &str) -> Result<f64, String> {
-    text.trim().parse().map_err(|_| "expected a number such as 0.01 or 1e-5".to_owned())
+/// What is no number is NaN, which every check refuses.
+fn number(text: &str) -> f64 {
+    text.trim().parse().unwrap_or(f64::NAN)
 }
 
 fn checked<T>(text: &str, check: impl Fn(f64) -> Result<T, ParamError>) -> Result<T, String> {
-    check(number(text)?).map_err(|error| format!("the {} must be {}", error.name, error.expected))
+    check(number(text)).map_err(|error| format!("the {} must be {}", error.name, error.expected))
 }
 
 fn noise_multiplier(text: &str) -> Result<NoiseMultiplier, String> {
@@ -312,31 +313,47 @@ fn delta(text: &str) -> Result<Delta, String> {
 }
 
 fn target_epsilon(text: &str) -> Result<Epsilon, String> {
-    let epsilon = number(text)?;
+    let epsilon = number(text);
     let expected = || "epsilon must be a finite number above 0".to_owned();
-    if epsilon > 0.0 && epsilon.is_finite() { Epsilon::new(epsilon).map_err(|_| expected()) } else { Err(expected()) }
+    if epsilon > 0.0 && epsilon.is_finite() {
+        Epsilon::new(epsilon).map_err(|_| expected())
+    } else {
+        Err(expected())
+    }
 }
 
 fn base_rate(text: &str) -> Result<f64, String> {
-    let rate = number(text)?;
-    if rate > 0.0 && rate < 1.0 { Ok(rate) } else { Err("the base rate must be a number above 0 and below 1".to_owned()) }
+    let rate = number(text);
+    if rate > 0.0 && rate < 1.0 {
+        Ok(rate)
+    } else {
+        Err("the base rate must be a number above 0 and below 1".to_owned())
+    }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in a range just checked")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number in a range just checked"
+)]
 #[allow(clippy::cast_precision_loss, reason = "2^53 is a number of both types")]
 fn steps(text: &str) -> Result<u64, String> {
     let expected = || format!("the number of steps must be a whole number from 1 to {MOST_STEPS}");
     let count = match text.trim().parse::<u64>() {
         Ok(count) => count,
         Err(_) => {
-            let number = number(text).map_err(|_| expected())?;
+            let number = number(text);
             if !(number >= 1.0 && number <= MOST_STEPS as f64 && number.fract() <= 0.0) {
                 return Err(expected());
             }
             number as u64
         }
     };
-    if (1..=MOST_STEPS).contains(&count) { Ok(count) } else { Err(expected()) }
+    if (1..=MOST_STEPS).contains(&count) {
+        Ok(count)
+    } else {
+        Err(expected())
+    }
 }
 
 #[cfg(test)]
@@ -345,22 +362,57 @@ mod tests {
 
     #[test]
     fn steps_are_whole_numbers_in_any_spelling() {
-        for (text, count) in [("1", 1), ("1000000", 1_000_000), ("1e6", 1_000_000), ("2.5e1", 25), ("9007199254740992", 1 << 53)] {
+        for (text, count) in [
+            ("1", 1),
+            ("1000000", 1_000_000),
+            ("1e6", 1_000_000),
+            ("2.5e1", 25),
+            ("9007199254740992", 1 << 53),
+        ] {
             assert_eq!(steps(text), Ok(count), "{text}");
         }
-        for text in ["0", "-1", "1.5", "1e-3", "nan", "inf", "1e16", "9007199254740993", "18446744073709551616", "", "ten"] {
-            assert!(steps(text).unwrap_err().contains("whole number from 1 to 9007199254740992"), "{text}");
+        for text in [
+            "0",
+            "-1",
+            "1.5",
+            "1e-3",
+            "nan",
+            "inf",
+            "1e16",
+            "9007199254740993",
+            "18446744073709551616",
+            "",
+            "ten",
+        ] {
+            assert!(
+                steps(text)
+                    .unwrap_err()
+                    .contains("whole number from 1 to 9007199254740992"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn numbers_out_of_range_are_refused_with_the_range() {
         for text in ["nan", "-1", "0", "inf", "1e400", "x", ""] {
-            assert!(noise_multiplier(text).is_err() && target_epsilon(text).is_err(), "{text}");
-            assert!(delta(text).is_err() && sampling_rate(text).is_err() && base_rate(text).is_err(), "{text}");
+            assert!(
+                noise_multiplier(text).is_err() && target_epsilon(text).is_err(),
+                "{text}"
+            );
+            assert!(
+                delta(text).is_err() && sampling_rate(text).is_err() && base_rate(text).is_err(),
+                "{text}"
+            );
         }
-        assert_eq!(delta("1").unwrap_err(), "the delta must be a number above 0 and below 1");
-        assert_eq!(sampling_rate("1.01").unwrap_err(), "the sampling rate must be a number above 0 and at most 1");
+        assert_eq!(
+            delta("1").unwrap_err(),
+            "the delta must be a number above 0 and below 1"
+        );
+        assert_eq!(
+            sampling_rate("1.01").unwrap_err(),
+            "the sampling rate must be a number above 0 and at most 1"
+        );
         assert!(sampling_rate("1").is_ok() && delta("1e-300").is_ok() && noise_multiplier("1e-3").is_ok());
         assert!(base_rate("1").is_err() && base_rate("0.01").is_ok());
     }

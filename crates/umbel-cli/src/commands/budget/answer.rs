@@ -91,8 +91,19 @@ mod tests {
     use umbel_accounting::{AccountantKind, Delta, NeighboringRelation, SamplingRate};
 
     fn with_sampling(sampling: Sampling, rate: Option<f64>) -> Terms {
-        let (kind, delta, relation) = (AccountantKind::Rdp, Delta::new(1e-5).unwrap(), NeighboringRelation::ReplaceOne);
-        Terms::of(kind, delta, relation, sampling, rate.map(|rate| SamplingRate::new(rate).unwrap())).unwrap()
+        let (kind, delta, relation) = (
+            AccountantKind::Rdp,
+            Delta::new(1e-5).unwrap(),
+            NeighboringRelation::ReplaceOne,
+        );
+        Terms::of(
+            kind,
+            delta,
+            relation,
+            sampling,
+            rate.map(|rate| SamplingRate::new(rate).unwrap()),
+        )
+        .unwrap()
     }
 
     fn terms() -> Terms {
@@ -105,7 +116,10 @@ mod tests {
 
     fn answer(lower: Option<f64>, upper: f64) -> Value {
         let lower = lower.map(|lower| Epsilon::new(lower).unwrap());
-        let bounds = EpsilonBounds { lower, upper: Epsilon::new(upper).unwrap() };
+        let bounds = EpsilonBounds {
+            lower,
+            upper: Epsilon::new(upper).unwrap(),
+        };
         serde_json::to_value(Answer::new(&terms(), noise(), 7, bounds)).unwrap()
     }
 
@@ -122,20 +136,37 @@ mod tests {
     fn what_is_not_there_or_infinite_is_null() {
         assert_eq!(answer(None, 2.5)["epsilon_lower"], Value::Null);
         let infinite = answer(Some(f64::INFINITY), f64::INFINITY);
-        assert_eq!((&infinite["epsilon"], &infinite["epsilon_lower"]), (&Value::Null, &Value::Null));
+        assert_eq!(
+            (&infinite["epsilon"], &infinite["epsilon_lower"]),
+            (&Value::Null, &Value::Null)
+        );
     }
 
     #[test]
     fn a_person_reads_every_term_with_the_epsilon() {
-        let bounds = EpsilonBounds { lower: None, upper: Epsilon::new(2.5).unwrap() };
+        let bounds = EpsilonBounds {
+            lower: None,
+            upper: Epsilon::new(2.5).unwrap(),
+        };
         for sampling in [Sampling::Poisson, Sampling::Fixed, Sampling::None] {
             let terms = with_sampling(sampling, Some(0.1));
             let text = describe(None, &terms, noise(), 7, bounds);
-            for part in ["ε = 2.5 at δ = 1e-5", "one unit (client or example)", "replace-one", "rdp", "trust", "not covered"] {
+            for part in [
+                "ε = 2.5 at δ = 1e-5",
+                "one unit (client or example)",
+                "replace-one",
+                "rdp",
+                "trust",
+                "not covered",
+            ] {
                 assert!(text.contains(part), "{part}: {text}");
             }
             assert!(text.contains(sampling.as_str()), "{text}");
-            assert_eq!(text.contains("sees who takes part"), sampling != Sampling::None, "{text}");
+            assert_eq!(
+                text.contains("sees who takes part"),
+                sampling != Sampling::None,
+                "{text}"
+            );
         }
     }
 }

@@ -10,7 +10,11 @@ use crate::args::budget::{CompareArgs, Neighbors, Sampling};
 use crate::output::{self, Bar};
 
 const SAMPLINGS: [Sampling; 3] = [Sampling::Poisson, Sampling::Fixed, Sampling::None];
-const NEIGHBORS: [Neighbors; 3] = [Neighbors::AddRemove, Neighbors::ReplaceByZero, Neighbors::ReplaceOne];
+const NEIGHBORS: [Neighbors; 3] = [
+    Neighbors::AddRemove,
+    Neighbors::ReplaceByZero,
+    Neighbors::ReplaceOne,
+];
 const ACCOUNTANTS: [AccountantKind; 2] = [AccountantKind::Pld, AccountantKind::Rdp];
 
 /// One plan under all assumptions.
@@ -38,7 +42,11 @@ struct Cell {
 }
 
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<()> {
-    let bar = Bar::new((SAMPLINGS.len() * NEIGHBORS.len() * ACCOUNTANTS.len()) as u64, 0, "assumptions");
+    let bar = Bar::new(
+        (SAMPLINGS.len() * NEIGHBORS.len() * ACCOUNTANTS.len()) as u64,
+        0,
+        "assumptions",
+    );
     let mut rows = Vec::new();
     for sampling in SAMPLINGS {
         for neighbors in NEIGHBORS {
@@ -66,16 +74,31 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<()> {
 
 fn cell(args: &CompareArgs, sampling: Sampling, neighbors: Neighbors, accountant: AccountantKind) -> Cell {
     let relation = neighbors.relation();
-    let bounds = Terms::of(accountant, args.delta.delta, relation, sampling, Some(args.sampling_rate))
-        .and_then(|terms| Ok(terms.bounds(&terms.step(args.noise.noise_multiplier), args.steps.steps)?));
+    let bounds = Terms::of(
+        accountant,
+        args.delta.delta,
+        relation,
+        sampling,
+        Some(args.sampling_rate),
+    )
+    .and_then(|terms| Ok(terms.bounds(&terms.step(args.noise.noise_multiplier), args.steps.steps)?));
     let (epsilon, epsilon_lower, refused) = match bounds {
-        Ok(bounds) => {
-            (finite(bounds.upper.value()), bounds.lower.map(Epsilon::value).and_then(finite), None)
-        }
+        Ok(bounds) => (
+            finite(bounds.upper.value()),
+            bounds.lower.map(Epsilon::value).and_then(finite),
+            None,
+        ),
         Err(error) => (None, None, Some(reason(&error))),
     };
     let (sampling, neighbors) = (sampling.as_str(), relation.as_str());
-    Cell { sampling, neighbors, accountant: accountant.as_str(), epsilon, epsilon_lower, refused }
+    Cell {
+        sampling,
+        neighbors,
+        accountant: accountant.as_str(),
+        epsilon,
+        epsilon_lower,
+        refused,
+    }
 }
 
 /// Why, without repeating under which assumptions.
@@ -89,13 +112,25 @@ fn reason(error: &anyhow::Error) -> String {
 impl Comparison {
     fn describe(&self, args: &CompareArgs) -> anyhow::Result<String> {
         let (relation, sampling) = (Neighbors::AddRemove.relation(), Sampling::Poisson);
-        let terms = Terms::of(AccountantKind::Pld, args.delta.delta, relation, sampling, Some(args.sampling_rate))?;
+        let terms = Terms::of(
+            AccountantKind::Pld,
+            args.delta.delta,
+            relation,
+            sampling,
+            Some(args.sampling_rate),
+        )?;
         let plan = answer::plan(&terms, args.noise.noise_multiplier, self.steps);
         let mut lines = vec![
-            format!("ε at δ = {} of one plan under every assumption: {plan}", text(self.delta)),
-            "Each ε is right for different facts; at most one of them is a fact about a given system.\n".to_owned(),
+            format!(
+                "ε at δ = {} of one plan under every assumption: {plan}",
+                text(self.delta)
+            ),
+            "Each ε is right for different facts; at most one of them is a fact about a given system.\n"
+                .to_owned(),
         ];
-        let header = ACCOUNTANTS.map(|kind| format!("  {:>10}", kind.as_str())).concat();
+        let header = ACCOUNTANTS
+            .map(|kind| format!("  {:>10}", kind.as_str()))
+            .concat();
         lines.push(format!("  {:<8}  {:<15}{header}", "sampling", "relation"));
         let mut reasons: Vec<&str> = Vec::new();
         for row in self.rows.chunks(ACCOUNTANTS.len()) {
@@ -106,7 +141,12 @@ impl Comparison {
             lines.push(line);
         }
         lines.push(String::new());
-        lines.extend(reasons.iter().zip(1..).map(|(reason, number)| format!("  [{number}] refused: {reason}")));
+        lines.extend(
+            reasons
+                .iter()
+                .zip(1..)
+                .map(|(reason, number)| format!("  [{number}] refused: {reason}")),
+        );
 
         lines.push("\nwhat each asks for".to_owned());
         for sampling in SAMPLINGS {
@@ -115,10 +155,18 @@ impl Comparison {
         }
         for neighbors in NEIGHBORS {
             let relation = neighbors.relation();
-            lines.push(format!("  {:<15}  {}", relation.as_str(), statement::relation(relation)));
+            lines.push(format!(
+                "  {:<15}  {}",
+                relation.as_str(),
+                statement::relation(relation)
+            ));
         }
         for kind in ACCOUNTANTS {
-            lines.push(format!("  {:<15}  {}", kind.as_str(), statement::accountant(kind)));
+            lines.push(format!(
+                "  {:<15}  {}",
+                kind.as_str(),
+                statement::accountant(kind)
+            ));
         }
         lines.push("\nin every cell".to_owned());
         lines.push(format!("  unit         {}", statement::UNIT));
@@ -137,10 +185,13 @@ impl Cell {
         let Some(reason) = &self.refused else {
             return self.epsilon.map_or("infinite".to_owned(), upper);
         };
-        let known = reasons.iter().position(|other| other == reason).unwrap_or_else(|| {
-            reasons.push(reason);
-            reasons.len() - 1
-        });
+        let known = reasons
+            .iter()
+            .position(|other| other == reason)
+            .unwrap_or_else(|| {
+                reasons.push(reason);
+                reasons.len() - 1
+            });
         format!("[{}]", known + 1)
     }
 }

@@ -59,7 +59,11 @@ pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
     let terms = Terms::new(&args.terms)?;
     let (noise, steps) = (args.noise.noise_multiplier, args.steps.steps);
     let counts = profile::counts(steps, GROWTH_POINTS, args.spacing);
-    let bar = Bar::new(counts.len() as u64 + u64::from(profile::PROFILE_POINTS), 0, "points");
+    let bar = Bar::new(
+        counts.len() as u64 + u64::from(profile::PROFILE_POINTS),
+        0,
+        "points",
+    );
     let tick = || bar.advance();
 
     let mut accountant = accountant(terms.accountant, terms.relation);
@@ -71,9 +75,16 @@ pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
     let curve = Curve {
         answer: answer::Answer::new(&terms, noise, steps, bounds),
         by_steps,
-        by_epsilon: profile.points().iter().map(|&(epsilon, delta)| EpsilonPoint { epsilon, delta }).collect(),
+        by_epsilon: profile
+            .points()
+            .iter()
+            .map(|&(epsilon, delta)| EpsilonPoint { epsilon, delta })
+            .collect(),
         trade_off: false_positive_rates()
-            .map(|rate| TradeOffPoint { false_positive_rate: rate, false_negative_rate: profile.false_negatives(rate) })
+            .map(|rate| TradeOffPoint {
+                false_positive_rate: rate,
+                false_negative_rate: profile.false_negatives(rate),
+            })
             .collect(),
         attacker: Attacker {
             advantage: profile.advantage(),
@@ -86,7 +97,8 @@ pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
 
     if let Some(path) = &args.svg {
         let picture = curve.draw(&terms, &answer::plan(&terms, noise, steps), args.spacing);
-        umbel_experiment::write_whole(path, picture.as_bytes()).with_context(|| "cannot write the picture")?;
+        umbel_experiment::write_whole(path, picture.as_bytes())
+            .with_context(|| "cannot write the picture")?;
         output::remark(&format!("wrote {}", path.display()));
     }
     let shown = if args.json {
@@ -100,7 +112,8 @@ pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
 /// Where the trade-off is shown: some that are rare, then every hundredth.
 fn false_positive_rates() -> impl Iterator<Item = f64> {
     let rare = [0.0, 1e-6, 1e-5, 1e-4, 1e-3];
-    rare.into_iter().chain((1..=100).map(|hundredths| f64::from(hundredths) / 100.0))
+    rare.into_iter()
+        .chain((1..=100).map(|hundredths| f64::from(hundredths) / 100.0))
 }
 
 impl Attacker {
@@ -132,7 +145,10 @@ impl Curve {
         lines.extend(statement::lines(terms));
 
         lines.push(format!("\nε by number of steps, at δ = {}\n", text(delta)));
-        lines.push(format!("  {:>16}  {:>12}  {:>12}", "steps", "ε at most", "and at least"));
+        lines.push(format!(
+            "  {:>16}  {:>12}  {:>12}",
+            "steps", "ε at most", "and at least"
+        ));
         for point in &self.by_steps {
             lines.push(format!(
                 "  {:>16}  {:>12}  {:>12}",
@@ -145,18 +161,36 @@ impl Curve {
         if points.len() > 1 {
             let highest = points.last().map_or(1.0, |point| point.1);
             let axis = self.step_scale(spacing);
-            lines.push(plot(&format!("\nε by number of steps, at δ = {}", text(delta)), &points, axis, Scale::from_zero(highest)));
+            lines.push(plot(
+                &format!("\nε by number of steps, at δ = {}", text(delta)),
+                &points,
+                axis,
+                Scale::from_zero(highest),
+            ));
         }
 
         lines.push("\nδ by ε, after all steps\n".to_owned());
         lines.push(format!("  {:>12}  {:>12}", "ε", "δ at most"));
         for point in self.by_epsilon.iter().step_by(4) {
-            lines.push(format!("  {:>12}  {:>12}", upper(point.epsilon), upper(point.delta)));
+            lines.push(format!(
+                "  {:>12}  {:>12}",
+                upper(point.epsilon),
+                upper(point.delta)
+            ));
         }
 
-        lines.push("\ntrade-off: what an attacker who guesses whether one unit took part cannot beat\n".to_owned());
-        lines.push(format!("  {:>15}  {:>24}", "false positives", "false negatives at least"));
-        for point in self.trade_off.iter().filter(|point| shown(point.false_positive_rate)) {
+        lines.push(
+            "\ntrade-off: what an attacker who guesses whether one unit took part cannot beat\n".to_owned(),
+        );
+        lines.push(format!(
+            "  {:>15}  {:>24}",
+            "false positives", "false negatives at least"
+        ));
+        for point in self
+            .trade_off
+            .iter()
+            .filter(|point| shown(point.false_positive_rate))
+        {
             let rates = (text(point.false_positive_rate), lower(point.false_negative_rate));
             lines.push(format!("  {:>15}  {:>24}", rates.0, rates.1));
         }
@@ -173,7 +207,11 @@ impl Curve {
             .filter(|point| point.delta > 0.0)
             .map(|point| (point.epsilon, point.delta))
             .collect();
-        let trade_off = self.trade_off.iter().map(|point| (point.false_positive_rate, point.false_negative_rate)).collect();
+        let trade_off = self
+            .trade_off
+            .iter()
+            .map(|point| (point.false_positive_rate, point.false_negative_rate))
+            .collect();
         let share = Scale::between(0.0, 1.0);
         let lowest = deltas.last().map_or(1e-12, |point| point.1);
         let panels = [
@@ -205,14 +243,20 @@ impl Curve {
                 compared: vec![(0.0, 1.0), (1.0, 0.0)],
             },
         ];
-        let epsilon = self.answer.epsilon.map_or("infinite: NOT PRIVATE".to_owned(), upper);
+        let epsilon = self
+            .answer
+            .epsilon
+            .map_or("infinite: NOT PRIVATE".to_owned(), upper);
         let heading = format!("ε = {epsilon} at δ = {}: {plan}", text(terms.delta.value()));
         svg::draw(&heading, &panels, &statement::plain_lines(terms))
     }
 
     /// The finite part of ε by steps.
     fn growth_points(&self) -> Vec<(f64, f64)> {
-        self.by_steps.iter().filter_map(|point| Some((whole(point.steps), point.epsilon?))).collect()
+        self.by_steps
+            .iter()
+            .filter_map(|point| Some((whole(point.steps), point.epsilon?)))
+            .collect()
     }
 
     fn step_scale(&self, spacing: Spacing) -> Scale {
@@ -226,6 +270,8 @@ impl Curve {
 
 /// Which of the rates of false positives a person is shown.
 fn shown(rate: f64) -> bool {
-    const SHOWN: [f64; 14] = [1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+    const SHOWN: [f64; 14] = [
+        1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
+    ];
     SHOWN.iter().any(|shown| (shown - rate).abs() < 1e-9 * shown)
 }

@@ -60,7 +60,10 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let shown = if args.json {
         serde_json::to_string_pretty(&explanation)?
     } else {
-        explanation.warnings.iter().for_each(|warning| output::remark(&format!("warning: {warning}")));
+        explanation
+            .warnings
+            .iter()
+            .for_each(|warning| output::remark(&format!("warning: {warning}")));
         explanation.describe()
     };
     output::result(&shown)
@@ -70,7 +73,11 @@ impl Explanation {
     fn new(prepared: &Prepared, base_rate: f64) -> anyhow::Result<Self> {
         let plan = &prepared.plan;
         let (settings, mechanism) = (plan.settings(), &plan.settings().mechanism);
-        words::knows(settings.unit.as_str(), settings.trust.as_str(), plan.sampling().as_str())?;
+        words::knows(
+            settings.unit.as_str(),
+            settings.trust.as_str(),
+            plan.sampling().as_str(),
+        )?;
         // As the round engine does: what the sampler of the noise is inexact by is taken from δ first.
         let loss = mechanism.delta_loss(prepared.initial.len() as u64, settings.rounds);
         let accounted = Delta::new(settings.delta.value() - loss)?;
@@ -81,7 +88,9 @@ impl Explanation {
         let by_rounds = profile::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?;
         let bounds = accountant.epsilon(accounted)?;
         let rounds_within_budget = match settings.epsilon_budget {
-            Some(limit) if bounds.upper > limit => Some(calibrate::steps(limit, accounted, kind, relation, &event)?),
+            Some(limit) if bounds.upper > limit => {
+                Some(calibrate::steps(limit, accounted, kind, relation, &event)?)
+            }
             Some(_) => Some(settings.rounds),
             None => None,
         };
@@ -118,7 +127,11 @@ impl Explanation {
                 blind_success: profile::blind_success(base_rate),
             },
             warnings: prepared.warnings(),
-            not_covered: words::not_covered(mechanism.noise_kind().is_some_and(|kind| kind.as_str() == "continuous")),
+            not_covered: words::not_covered(
+                mechanism
+                    .noise_kind()
+                    .is_some_and(|kind| kind.as_str() == "continuous"),
+            ),
         })
     }
 }

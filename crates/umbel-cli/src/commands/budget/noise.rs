@@ -12,7 +12,10 @@ const DIGITS: i32 = 7;
 pub(super) fn run(args: &NoiseArgs) -> anyhow::Result<()> {
     let terms = Terms::new(&args.terms)?;
     let (target, steps) = (args.epsilon.epsilon, args.steps.steps);
-    let plan = |noise| DpEvent::Repeated { event: Box::new(terms.step(noise)), count: steps };
+    let plan = |noise| DpEvent::Repeated {
+        event: Box::new(terms.step(noise)),
+        count: steps,
+    };
     let found = calibrate::noise_multiplier(target, terms.delta, terms.accountant, terms.relation, &plan)?;
     let certified = |noise| -> anyhow::Result<Option<EpsilonBounds>> {
         let bounds = terms.bounds(&plan(noise), 1)?;
@@ -24,9 +27,15 @@ pub(super) fn run(args: &NoiseArgs) -> anyhow::Result<()> {
         Some(bounds) => (short, bounds),
         None => match certified(found)? {
             Some(bounds) => (found, bounds),
-            None => anyhow::bail!("noise multiplier {found} was found, but does not keep epsilon within {target}"),
+            None => {
+                anyhow::bail!("noise multiplier {found} was found, but does not keep epsilon within {target}")
+            }
         },
     };
-    let heading = format!("noise multiplier {} keeps ε within {}", text(noise.value()), text(target.value()));
+    let heading = format!(
+        "noise multiplier {} keeps ε within {}",
+        text(noise.value()),
+        text(target.value())
+    );
     answer::print(Some(heading), &terms, noise, steps, bounds, args.json)
 }

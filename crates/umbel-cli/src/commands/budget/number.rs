@@ -12,12 +12,20 @@ pub(super) fn up(value: f64, digits: i32) -> f64 {
 
 /// An upper bound, rounded up.
 pub(super) fn upper(value: f64) -> String {
-    if value.is_infinite() { "infinite".to_owned() } else { text(up(value, DIGITS)) }
+    if value.is_infinite() {
+        "infinite".to_owned()
+    } else {
+        text(up(value, DIGITS))
+    }
 }
 
 /// A lower bound, rounded down.
 pub(super) fn lower(value: f64) -> String {
-    if value.is_infinite() { "infinite".to_owned() } else { text(rounded(value, DIGITS, f64::floor).min(value)) }
+    if value.is_infinite() {
+        "infinite".to_owned()
+    } else {
+        text(rounded(value, DIGITS, f64::floor).min(value))
+    }
 }
 
 /// A number that is no bound, rounded to the nearest.
@@ -29,19 +37,30 @@ pub(super) fn near(value: f64) -> String {
 pub(super) fn percent_upper(share: f64) -> String {
     let scaled = (share * 100.0).min(100.0);
     // Between 99 % and 100 % the distance to 100 % is what matters.
-    let shown = if scaled > 99.0 { (100.0 - rounded(100.0 - scaled, 3, f64::floor)).max(scaled) } else { up(scaled, 4) };
+    let shown = if scaled > 99.0 {
+        (100.0 - rounded(100.0 - scaled, 3, f64::floor)).max(scaled)
+    } else {
+        up(scaled, 4)
+    };
     format!("{} %", text(shown.min(100.0)))
 }
 
 /// A number in full.
 pub(super) fn text(value: f64) -> String {
-    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
+    if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
 }
 
 /// ε at δ with everything known of it: `1.8283 at δ = 1e-5, and no ε below 1.8191 holds`.
 pub(super) fn epsilon(bounds: EpsilonBounds, delta: f64) -> String {
     if bounds.upper.value().is_infinite() {
-        return format!("infinite at δ = {}: NOT PRIVATE, no finite ε was shown to hold", text(delta));
+        return format!(
+            "infinite at δ = {}: NOT PRIVATE, no finite ε was shown to hold",
+            text(delta)
+        );
     }
     let below = match bounds.lower.map(Epsilon::value) {
         Some(bound) if bound > 0.0 => format!(", and no ε below {} holds", lower(bound)),
@@ -65,14 +84,21 @@ fn rounded(value: f64, digits: i32, round: fn(f64) -> f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }
-    #[allow(clippy::cast_possible_truncation, reason = "the exponent of a double is small")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the exponent of a double is small"
+    )]
     let places = digits - 1 - value.abs().log10().floor() as i32;
     if places > 300 {
         return value;
     }
     // Powers of ten up to 22 are exact, so that for usual sizes the result is the double nearest to a short decimal.
     let scale = 10_f64.powi(places.abs());
-    if places >= 0 { round(value * scale) / scale } else { round(value / scale) * scale }
+    if places >= 0 {
+        round(value * scale) / scale
+    } else {
+        round(value / scale) * scale
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +117,11 @@ mod tests {
             (1.000_001e-7, "1.0001e-7", "1e-7"),
             (f64::INFINITY, "infinite", "infinite"),
         ] {
-            assert_eq!((upper(value).as_str(), lower(value).as_str()), (above, below), "{value}");
+            assert_eq!(
+                (upper(value).as_str(), lower(value).as_str()),
+                (above, below),
+                "{value}"
+            );
         }
         let mut value = 1e-12;
         while value < 1e12 {
@@ -112,9 +142,15 @@ mod tests {
 
     #[test]
     fn an_infinite_epsilon_says_so() {
-        let bounds = EpsilonBounds { lower: None, upper: Epsilon::INFINITE };
+        let bounds = EpsilonBounds {
+            lower: None,
+            upper: Epsilon::INFINITE,
+        };
         assert!(epsilon(bounds, 1e-5).contains("infinite at δ = 1e-5: NOT PRIVATE"));
-        let bounds = EpsilonBounds { lower: Epsilon::new(1.0).ok(), upper: Epsilon::new(1.5).unwrap() };
+        let bounds = EpsilonBounds {
+            lower: Epsilon::new(1.0).ok(),
+            upper: Epsilon::new(1.5).unwrap(),
+        };
         assert_eq!(epsilon(bounds, 1e-5), "1.5 at δ = 1e-5, and no ε below 1 holds");
     }
 }

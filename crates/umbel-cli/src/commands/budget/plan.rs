@@ -31,7 +31,13 @@ enum Choice {
 impl Terms {
     pub(super) fn new(args: &TermsArgs) -> anyhow::Result<Self> {
         let (delta, relation) = (args.delta.delta, args.neighbors.relation());
-        Self::of(args.accountant.kind(), delta, relation, args.sampling, args.sampling_rate)
+        Self::of(
+            args.accountant.kind(),
+            delta,
+            relation,
+            args.sampling,
+            args.sampling_rate,
+        )
     }
 
     /// An error where the sampling needs a rate and there is none, or cannot have this one.
@@ -47,9 +53,15 @@ impl Terms {
             (Sampling::Poisson, Some(rate)) => Choice::Independent(rate),
             (Sampling::Fixed, Some(rate)) => {
                 let (sample_size, population_size) = counts(rate.value()).ok_or_else(|| {
-                    anyhow::anyhow!("a sample of fixed size at rate {:e} would need more than 2^63 units", rate.value())
+                    anyhow::anyhow!(
+                        "a sample of fixed size at rate {:e} would need more than 2^63 units",
+                        rate.value()
+                    )
                 })?;
-                Choice::FixedSize { population_size, sample_size }
+                Choice::FixedSize {
+                    population_size,
+                    sample_size,
+                }
             }
             (Sampling::Poisson | Sampling::Fixed, None) => {
                 let name = sampling.as_str();
@@ -59,7 +71,14 @@ impl Terms {
                 .into());
             }
         };
-        Ok(Self { accountant, delta, relation, sampling, rate, choice })
+        Ok(Self {
+            accountant,
+            delta,
+            relation,
+            sampling,
+            rate,
+            choice,
+        })
     }
 
     /// What one step costs.
@@ -67,9 +86,14 @@ impl Terms {
         let event = Box::new(DpEvent::Gaussian { noise_multiplier });
         match self.choice {
             Choice::Everybody => *event,
-            Choice::FixedSize { population_size, sample_size } => {
-                DpEvent::FixedSizeSampled { event, population_size, sample_size }
-            }
+            Choice::FixedSize {
+                population_size,
+                sample_size,
+            } => DpEvent::FixedSizeSampled {
+                event,
+                population_size,
+                sample_size,
+            },
             Choice::Independent(sampling_rate) => DpEvent::PoissonSampled { sampling_rate, event },
         }
     }
@@ -111,7 +135,9 @@ fn ratio(value: f64) -> Option<(u128, u128)> {
     let exponent = u32::try_from(bits >> FRACTION_BITS).ok()?;
     let significand = (bits & ((1 << FRACTION_BITS) - 1)) | (1 << FRACTION_BITS);
     // The value is significand / 2^power; 1023 is the bias of the stored exponent.
-    let power = (1023 + FRACTION_BITS).checked_sub(exponent).filter(|power| *power <= 122)?;
+    let power = (1023 + FRACTION_BITS)
+        .checked_sub(exponent)
+        .filter(|power| *power <= 122)?;
     Some((u128::from(significand), 1 << power))
 }
 
@@ -141,7 +167,9 @@ mod tests {
     fn every_rate_is_met_exactly() {
         let mut state = 1_u64;
         for _ in 0..10_000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let uniform = ((state >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
             for rate in [uniform, uniform.powi(4), 1.0 - uniform * 1e-3] {
                 if rate > 1e-14 {

@@ -40,7 +40,11 @@ pub(super) fn growth(
 }
 
 /// At most `most` different numbers from 1 to `total`, ascending, both ends included.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, and kept between 1 and `total`")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded, and kept between 1 and `total`"
+)]
 pub(super) fn counts(total: u64, most: u32, spacing: Spacing) -> Vec<u64> {
     let last = f64::from(most.max(2) - 1);
     let mut counts: Vec<u64> = (0..most.max(2))
@@ -67,7 +71,11 @@ pub(super) const PROFILE_POINTS: u32 = 41;
 
 impl Profile {
     /// The profile of what was composed, from ε = 0 to half beyond `epsilon`, where δ is below the δ of that ε.
-    pub(super) fn new(accountant: &dyn Accountant, epsilon: Option<f64>, tick: &dyn Fn()) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        accountant: &dyn Accountant,
+        epsilon: Option<f64>,
+        tick: &dyn Fn(),
+    ) -> anyhow::Result<Self> {
         let reach = epsilon.map_or(1.0, |epsilon| 1.5 * epsilon.max(1e-6));
         let mut points = Vec::new();
         let mut least = 1.0_f64;
@@ -127,7 +135,9 @@ mod tests {
     fn gaussian(noise: f64) -> Box<dyn Accountant> {
         let mut accountant = accountant(AccountantKind::Pld, NeighboringRelation::AddOrRemoveOne);
         let noise_multiplier = NoiseMultiplier::new(noise).unwrap();
-        accountant.compose(&DpEvent::Gaussian { noise_multiplier }, 1).unwrap();
+        accountant
+            .compose(&DpEvent::Gaussian { noise_multiplier }, 1)
+            .unwrap();
         accountant
     }
 
@@ -139,7 +149,11 @@ mod tests {
     #[test]
     fn an_attacker_on_one_gaussian_release_is_the_best_test_of_two_normal_laws() {
         let accountant = gaussian(1.0);
-        let epsilon = accountant.epsilon(Delta::new(1e-6).unwrap()).unwrap().upper.value();
+        let epsilon = accountant
+            .epsilon(Delta::new(1e-6).unwrap())
+            .unwrap()
+            .upper
+            .value();
         let profile = Profile::new(accountant.as_ref(), Some(epsilon), &|| ()).unwrap();
         // Between N(0, 1) and N(1, 1): total variation 2Φ(½) − 1, and right at even odds with Φ(½).
         assert!((profile.advantage() - (2.0 * phi(0.5) - 1.0)).abs() < 1e-9);
@@ -148,13 +162,19 @@ mod tests {
         for base_rate in [0.01_f64, 0.2, 0.7, 0.99] {
             let threshold = 0.5 + ((1.0 - base_rate) / base_rate).ln();
             let right = base_rate * phi(1.0 - threshold) + (1.0 - base_rate) * phi(threshold);
-            assert!((best_success(accountant.as_ref(), base_rate).unwrap() - right).abs() < 1e-9, "{base_rate}");
+            assert!(
+                (best_success(accountant.as_ref(), base_rate).unwrap() - right).abs() < 1e-9,
+                "{base_rate}"
+            );
         }
         // β(α) = Φ(Φ⁻¹(1 − α) − 1); from below, and near.
         for threshold in [-2.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0] {
             let (alpha, exact) = (1.0 - phi(threshold), phi(threshold - 1.0));
             let bound = profile.false_negatives(alpha);
-            assert!(bound <= exact + 1e-12 && bound > exact - 5e-3, "{threshold}: {bound} {exact}");
+            assert!(
+                bound <= exact + 1e-12 && bound > exact - 5e-3,
+                "{threshold}: {bound} {exact}"
+            );
         }
     }
 
@@ -177,7 +197,10 @@ mod tests {
         for total in [2, 7, 19, 20, 21, 1_000_000, 1 << 53] {
             for spacing in [Spacing::Log, Spacing::Linear] {
                 let counts = counts(total, 20, spacing);
-                assert!(counts.len() <= 21 && counts.windows(2).all(|pair| pair[0] < pair[1]), "{counts:?}");
+                assert!(
+                    counts.len() <= 21 && counts.windows(2).all(|pair| pair[0] < pair[1]),
+                    "{counts:?}"
+                );
                 assert_eq!((counts.first(), counts.last()), (Some(&1), Some(&total)));
             }
         }

@@ -7,12 +7,14 @@ use super::plan::Terms;
 use crate::args::budget::Sampling;
 
 /// What one neighbour differs by, for a plan that does not say.
-pub(super) const UNIT: &str = "one unit (client or example): whichever the clip norm bounds the whole contribution of";
+pub(super) const UNIT: &str =
+    "one unit (client or example): whichever the clip norm bounds the whole contribution of";
 
 pub(super) const SIMULATED: &str = "nothing was run: this is the cost of a plan";
 
 /// What sampling asks for on top of [`trust`].
-pub(super) const SAMPLED_TRUST: &str = "with poisson or fixed sampling, not against whoever sees who takes part, either";
+pub(super) const SAMPLED_TRUST: &str =
+    "with poisson or fixed sampling, not against whoever sees who takes part, either";
 
 /// What no ε of a plan covers.
 pub(super) const NEVER_COVERED: [&str; 4] = [
@@ -24,7 +26,10 @@ pub(super) const NEVER_COVERED: [&str; 4] = [
 
 /// Unit, relation, sampling, accountant, trust and what is not covered, a line each.
 pub(super) fn lines(terms: &Terms) -> Vec<String> {
-    let mut lines: Vec<String> = named(terms).iter().map(|(name, words)| format!("  {name:<11}  {words}")).collect();
+    let mut lines: Vec<String> = named(terms)
+        .iter()
+        .map(|(name, words)| format!("  {name:<11}  {words}"))
+        .collect();
     lines.push("  not covered".to_owned());
     lines.extend(not_covered(terms).into_iter().map(|item| format!("    - {item}")));
     lines
@@ -32,8 +37,15 @@ pub(super) fn lines(terms: &Terms) -> Vec<String> {
 
 /// The same where nothing is aligned.
 pub(super) fn plain_lines(terms: &Terms) -> Vec<String> {
-    let mut lines: Vec<String> = named(terms).iter().map(|(name, words)| format!("{name}: {words}")).collect();
-    lines.extend(not_covered(terms).into_iter().map(|item| format!("not covered: {item}")));
+    let mut lines: Vec<String> = named(terms)
+        .iter()
+        .map(|(name, words)| format!("{name}: {words}"))
+        .collect();
+    lines.extend(
+        not_covered(terms)
+            .into_iter()
+            .map(|item| format!("not covered: {item}")),
+    );
     lines
 }
 
@@ -41,9 +53,18 @@ fn named(terms: &Terms) -> [(&'static str, String); 6] {
     let rate = terms.rate.map(|rate| rate.value());
     [
         ("unit", UNIT.to_owned()),
-        ("relation", format!("{}: {}", terms.relation.as_str(), relation(terms.relation))),
-        ("sampling", format!("{}: {}", terms.sampling.as_str(), sampling(terms.sampling, rate))),
-        ("accountant", format!("{}: {}", terms.accountant.as_str(), accountant(terms.accountant))),
+        (
+            "relation",
+            format!("{}: {}", terms.relation.as_str(), relation(terms.relation)),
+        ),
+        (
+            "sampling",
+            format!("{}: {}", terms.sampling.as_str(), sampling(terms.sampling, rate)),
+        ),
+        (
+            "accountant",
+            format!("{}: {}", terms.accountant.as_str(), accountant(terms.accountant)),
+        ),
         ("trust", trust(terms.sampling).to_owned()),
         ("simulated", SIMULATED.to_owned()),
     ]
@@ -54,7 +75,9 @@ pub(super) fn relation(relation: NeighboringRelation) -> &'static str {
     match relation {
         NeighboringRelation::AddOrRemoveOne => "one unit is there or not",
         NeighboringRelation::ReplaceByZero => "one unit contributes zero instead",
-        NeighboringRelation::ReplaceOne => "one unit is exchanged for another, so that a sum moves by twice the clip norm",
+        NeighboringRelation::ReplaceOne => {
+            "one unit is exchanged for another, so that a sum moves by twice the clip norm"
+        }
     }
 }
 
@@ -63,10 +86,14 @@ pub(super) fn sampling(sampling: Sampling, rate: Option<f64>) -> String {
     let rate = rate.map_or("the sampling rate".to_owned(), text);
     match sampling {
         Sampling::Poisson => {
-            format!("each unit joins each step with probability {rate}, by its own secret coin; a trusted sampler")
+            format!(
+                "each unit joins each step with probability {rate}, by its own secret coin; a trusted sampler"
+            )
         }
         Sampling::Fixed => {
-            format!("exactly a share {rate} of the units in each step, drawn afresh and in secret; a trusted sampler")
+            format!(
+                "exactly a share {rate} of the units in each step, drawn afresh and in secret; a trusted sampler"
+            )
         }
         Sampling::None => "no amplification: each unit counts in full in every step".to_owned(),
     }
@@ -120,12 +147,24 @@ mod tests {
             let (delta, relation) = (Delta::new(1e-5).unwrap(), NeighboringRelation::ReplaceByZero);
             let terms = Terms::of(AccountantKind::Pld, delta, relation, sampling, rate).unwrap();
             for text in [lines(&terms).join("\n"), plain_lines(&terms).join("\n")] {
-                for name in ["unit", "replace-by-zero", sampling.as_str(), "pld", "trust", "simulated", "not covered"] {
+                for name in [
+                    "unit",
+                    "replace-by-zero",
+                    sampling.as_str(),
+                    "pld",
+                    "trust",
+                    "simulated",
+                    "not covered",
+                ] {
                     assert!(text.contains(name), "{name}: {text}");
                 }
                 let amplified = sampling != Sampling::None;
                 assert_eq!(text.contains("sees who takes part"), amplified, "{text}");
-                assert_eq!(text.contains("0.25"), amplified, "a rate without influence is not named: {text}");
+                assert_eq!(
+                    text.contains("0.25"),
+                    amplified,
+                    "a rate without influence is not named: {text}"
+                );
             }
         }
     }

@@ -33,7 +33,9 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1b1d1f}.h{font-si
 /// The panels side by side under `heading`, with `terms` below them.
 pub(super) fn draw(heading: &str, panels: &[Panel], terms: &[String]) -> String {
     let width = panels.iter().fold(0.0, |width, _| width + WIDTH);
-    let height = terms.iter().fold(HEADING + HEIGHT + 12.0, |height, _| height + LINE);
+    let height = terms
+        .iter()
+        .fold(HEADING + HEIGHT + 12.0, |height, _| height + LINE);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" role=\"img\">\n<title>{}</title>\n<style>{STYLE}</style>\n\
@@ -43,7 +45,10 @@ pub(super) fn draw(heading: &str, panels: &[Panel], terms: &[String]) -> String 
     svg.push_str(&label("h", 20.0, 28.0, "start", heading));
     let mut left = 0.0;
     for panel in panels {
-        svg.push_str(&format!("<g transform=\"translate({left} {HEADING})\">\n{}</g>\n", panel.draw()));
+        svg.push_str(&format!(
+            "<g transform=\"translate({left} {HEADING})\">\n{}</g>\n",
+            panel.draw()
+        ));
         left += WIDTH;
     }
     let mut y = HEADING + HEIGHT + LINE;
@@ -105,11 +110,17 @@ fn line(class: &str, x1: f64, y1: f64, x2: f64, y2: f64) -> String {
 }
 
 fn label(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> String {
-    format!("<text class=\"{class}\" x=\"{x:.2}\" y=\"{y:.2}\" text-anchor=\"{anchor}\">{}</text>\n", escape(text))
+    format!(
+        "<text class=\"{class}\" x=\"{x:.2}\" y=\"{y:.2}\" text-anchor=\"{anchor}\">{}</text>\n",
+        escape(text)
+    )
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -129,7 +140,10 @@ mod tests {
         };
         let svg = draw("heading", &[panel], &["one".to_owned(), "two".to_owned()]);
         assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
-        assert!(svg.contains("points=\"66.00,278.00 234.00,159.00 402.00,40.00\""), "{svg}");
+        assert!(
+            svg.contains("points=\"66.00,278.00 234.00,159.00 402.00,40.00\""),
+            "{svg}"
+        );
         assert!(svg.contains("a &amp; b") && svg.contains("y &lt; z") && svg.contains(">two<"));
         assert!(!svg.contains("href") && !svg.contains("url(") && !svg.contains("NaN"));
         for tag in ["g", "svg", "style", "title"] {

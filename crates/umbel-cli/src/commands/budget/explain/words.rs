@@ -9,7 +9,9 @@ use crate::commands::budget::number::{self, near, text, upper, whole};
 pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<()> {
     match (unit, trust, sampling) {
         ("client", "central", "poisson") => Ok(()),
-        _ => anyhow::bail!("there are no words yet for unit \"{unit}\", trust \"{trust}\" and {sampling} sampling"),
+        _ => anyhow::bail!(
+            "there are no words yet for unit \"{unit}\", trust \"{trust}\" and {sampling} sampling"
+        ),
     }
 }
 
@@ -59,7 +61,10 @@ impl Explanation {
                 "  NOT PRIVATE: NO NOISE IS ADDED, ε IS INFINITE. NOTHING IS PROMISED TO ANYBODY.".to_owned(),
                 format!("  unit           {}: all data of one client", self.unit),
                 format!("  relation       {}: one client is there or not", self.neighbors),
-                format!("  trust          {}: everything would have to be trusted", self.trust),
+                format!(
+                    "  trust          {}: everything would have to be trusted",
+                    self.trust
+                ),
                 "  simulated      yes: nothing was run".to_owned(),
             ];
         };
@@ -94,7 +99,10 @@ impl Explanation {
             lines.push(if within >= self.rounds {
                 format!("  budget         ε = {limit}: all rounds are within it")
             } else {
-                format!("  budget         ε = {limit}: the run stops after {within} of its {} rounds", self.rounds)
+                format!(
+                    "  budget         ε = {limit}: the run stops after {within} of its {} rounds",
+                    self.rounds
+                )
             });
         }
         lines
@@ -102,7 +110,9 @@ impl Explanation {
 
     fn noise(&self) -> Vec<String> {
         let clip = text(self.clip_norm);
-        let mut lines = vec![format!("  each client's update, all layers as one vector, is shortened to a norm of at most {clip}")];
+        let mut lines = vec![format!(
+            "  each client's update, all layers as one vector, is shortened to a norm of at most {clip}"
+        )];
         let Some(multiplier) = self.noise_multiplier else {
             lines.push("  NO NOISE is added to their sum".to_owned());
             return lines;
