@@ -14,7 +14,7 @@ pub(super) fn read(path: &Path, settings: &[String], seed: Option<u64>) -> anyho
         settings: settings.to_vec(),
         seed,
     };
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
     Experiment::parse(&text, directory, &overrides).with_context(|| path.display().to_string())
 }
 

@@ -183,7 +183,7 @@ impl Cell {
     /// The ε, or the number of the footnote that says why there is none.
     fn text<'a>(&'a self, reasons: &mut Vec<&'a str>) -> String {
         let Some(reason) = &self.refused else {
-            return self.epsilon.map_or("infinite".to_owned(), upper);
+            return upper(self.epsilon.unwrap_or(f64::INFINITY));
         };
         let known = reasons
             .iter()

@@ -153,8 +153,8 @@ impl Curve {
             lines.push(format!(
                 "  {:>16}  {:>12}  {:>12}",
                 point.steps,
-                point.epsilon.map_or("infinite".to_owned(), upper),
-                point.epsilon_lower.map_or("unknown".to_owned(), lower)
+                upper(point.epsilon.unwrap_or(f64::INFINITY)),
+                point.epsilon_lower.map_or_else(|| "unknown".to_owned(), lower)
             ));
         }
         let points = self.growth_points();
@@ -246,7 +246,7 @@ impl Curve {
         let epsilon = self
             .answer
             .epsilon
-            .map_or("infinite: NOT PRIVATE".to_owned(), upper);
+            .map_or_else(|| "infinite: NOT PRIVATE".to_owned(), upper);
         let heading = format!("ε = {epsilon} at δ = {}: {plan}", text(terms.delta.value()));
         svg::draw(&heading, &panels, &statement::plain_lines(terms))
     }

@@ -83,7 +83,7 @@ pub(super) fn relation(relation: NeighboringRelation) -> &'static str {
 
 /// What is assumed of the choice of units.
 pub(super) fn sampling(sampling: Sampling, rate: Option<f64>) -> String {
-    let rate = rate.map_or("the sampling rate".to_owned(), text);
+    let rate = rate.map_or_else(|| "the sampling rate".to_owned(), text);
     match sampling {
         Sampling::Poisson => {
             format!(

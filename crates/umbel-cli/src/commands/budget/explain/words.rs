@@ -41,7 +41,7 @@ impl Explanation {
         lines.push(format!("\nhow ε grows with rounds, at δ = {}", text(self.delta)));
         lines.push(format!("  {:>12}  {:>12}", "rounds", "ε at most"));
         lines.extend(self.by_rounds.iter().map(|point| {
-            let epsilon = point.epsilon.map_or("infinite".to_owned(), upper);
+            let epsilon = upper(point.epsilon.unwrap_or(f64::INFINITY));
             format!("  {:>12}  {epsilon:>12}", point.steps)
         }));
         lines.push(
