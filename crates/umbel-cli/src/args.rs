@@ -2,7 +2,6 @@
 
 pub(crate) mod budget;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -54,8 +53,8 @@ pub(crate) struct SimulateArgs {
     pub(crate) resume: Option<PathBuf>,
 
     /// Threads to train on [default: all cores]. The result does not depend on it.
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 
     /// Seed of everything random [default: the experiment's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]

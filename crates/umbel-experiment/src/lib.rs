@@ -11,10 +11,10 @@ mod summary;
 
 pub use run_dir::{FileError, RunDirectory, RunFile, write_whole};
 pub use settings::{
-    DataSettings, Experiment, FederationSettings, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, Overrides,
-    PartitionSettings, PrivacySettings, SettingError, StrategySettings, TrainingSettings,
+    DataSettings, Experiment, FederationSettings, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler,
+    Overrides, PartitionSettings, PrivacySettings, SettingError, StrategySettings, TrainingSettings,
 };
 pub use summary::{
-    Evaluation, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly, PrivacyFacts, RoundMetrics,
-    SimulatorOnly, Status, Summary, Timing,
+    Evaluation, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly, PrivacyFacts,
+    RoundMetrics, SimulatorOnly, Status, Summary, Timing,
 };

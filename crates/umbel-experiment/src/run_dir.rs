@@ -69,12 +69,23 @@ pub struct RunDirectory {
 impl RunDirectory {
     /// Makes the directory `path`, which must be absent or empty.
     pub fn create(path: &Path) -> Result<Self, FileError> {
-        fs::create_dir_all(path).map_err(|source| FileError { what: "cannot create", path: path.to_owned(), source })?;
-        let mut entries =
-            fs::read_dir(path).map_err(|source| FileError { what: "cannot read", path: path.to_owned(), source })?;
+        fs::create_dir_all(path).map_err(|source| FileError {
+            what: "cannot create",
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut entries = fs::read_dir(path).map_err(|source| FileError {
+            what: "cannot read",
+            path: path.to_owned(),
+            source,
+        })?;
         if entries.next().is_some() {
             let source = io::Error::other("it is not empty; choose another --out, or --resume it");
-            return Err(FileError { what: "cannot start a run in", path: path.to_owned(), source });
+            return Err(FileError {
+                what: "cannot start a run in",
+                path: path.to_owned(),
+                source,
+            });
         }
         Self::open(path)
     }
@@ -84,7 +95,11 @@ impl RunDirectory {
         let ledger = path.join(RunFile::Ledger.name());
         if !ledger.is_file() {
             let source = io::Error::new(io::ErrorKind::NotFound, "there is no `ledger` in it");
-            return Err(FileError { what: "cannot resume", path: path.to_owned(), source });
+            return Err(FileError {
+                what: "cannot resume",
+                path: path.to_owned(),
+                source,
+            });
         }
         Self::open(path)
     }
@@ -95,13 +110,25 @@ impl RunDirectory {
             what: "cannot lock",
             path: ledger.path.clone(),
             source: match error {
-                fs::TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another process runs here"),
+                fs::TryLockError::WouldBlock => {
+                    io::Error::new(io::ErrorKind::WouldBlock, "another process runs here")
+                }
                 fs::TryLockError::Error(source) => source,
             },
         })?;
         let openings = AppendFile::open(path.join(RunFile::LedgerOpenings.name()))?;
         let metrics = AppendFile::open(path.join(RunFile::Metrics.name()))?;
-        Ok(Self { path: path.to_owned(), ledger, openings, metrics })
+        sync_directory(path).map_err(|source| FileError {
+            what: "cannot write",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            ledger,
+            openings,
+            metrics,
+        })
     }
 
     /// Where it is.
@@ -116,16 +143,15 @@ impl RunDirectory {
 
     /// Appends a line to the ledger and waits until it is on the disk.
     pub fn append_ledger(&mut self, line: &str) -> Result<(), FileError> {
-        self.ledger.append(line.as_bytes())?;
-        self.ledger.file.sync_data().map_err(|source| self.ledger.error("cannot write", source))
+        self.ledger.append(line.as_bytes())
     }
 
-    /// Appends the opening of a commitment.
+    /// Appends the opening of a commitment and waits until it is on the disk.
     pub fn append_opening(&mut self, opening: &str) -> Result<(), FileError> {
         self.openings.append(format!("{opening}\n").as_bytes())
     }
 
-    /// Appends the metrics of one round.
+    /// Appends the metrics of one round and waits until they are on the disk.
     pub fn append_metrics(&mut self, line: &str) -> Result<(), FileError> {
         self.metrics.append(format!("{line}\n").as_bytes())
     }
@@ -140,23 +166,29 @@ impl RunDirectory {
         self.ledger.truncate(length as u64)
     }
 
-    /// Keeps only the first `lines` whole lines of metrics and of openings that satisfy `keep_opening`.
+    /// Keeps only the first `lines` whole lines of metrics, and gives them.
     pub fn truncate_metrics(&mut self, lines: u64) -> Result<Vec<String>, FileError> {
         let kept = whole_lines(&self.read(RunFile::Metrics)?, lines);
-        self.metrics.truncate(kept.iter().map(|line| line.len() as u64 + 1).sum())?;
+        self.metrics
+            .truncate(kept.iter().map(|line| line.len() as u64 + 1).sum())?;
         Ok(kept)
     }
 
-    /// Drops a torn last line of the openings.
-    pub fn mend_openings(&mut self) -> Result<(), FileError> {
-        let kept = whole_lines(&self.read(RunFile::LedgerOpenings)?, u64::MAX);
-        self.openings.truncate(kept.iter().map(|line| line.len() as u64 + 1).sum())
+    /// Keeps only the first `lines` whole lines of the openings, so that no torn line is left.
+    pub fn truncate_openings(&mut self, lines: u64) -> Result<(), FileError> {
+        let kept = whole_lines(&self.read(RunFile::LedgerOpenings)?, lines);
+        self.openings
+            .truncate(kept.iter().map(|line| line.len() as u64 + 1).sum())
     }
 
     /// The content of one of its files.
     pub fn read(&self, file: RunFile) -> Result<Vec<u8>, FileError> {
         let path = self.file(file);
-        fs::read(&path).map_err(|source| FileError { what: "cannot read", path, source })
+        fs::read(&path).map_err(|source| FileError {
+            what: "cannot read",
+            path,
+            source,
+        })
     }
 
     /// Writes one of its files whole, in place of what was there.
@@ -173,9 +205,11 @@ impl RunDirectory {
     pub fn remove(&self, file: RunFile) -> Result<(), FileError> {
         let path = self.file(file);
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(FileError { what: "cannot remove", path, source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError {
+                what: "cannot remove",
+                path,
+                source,
+            }),
             _ => Ok(()),
         }
     }
@@ -203,20 +237,48 @@ fn write_with(path: &Path, content: &[u8], owner_only: bool) -> Result<(), FileE
         let mut file = options.open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        sync_directory(path.parent().unwrap_or(Path::new("")))
     })();
     written.map_err(|source| {
         // The write has failed already; a temporary file that cannot be removed either is no further harm.
         let _ = fs::remove_file(&temporary);
-        FileError { what: "cannot write", path: path.to_owned(), source }
+        FileError {
+            what: "cannot write",
+            path: path.to_owned(),
+            source,
+        }
     })
+}
+
+/// Makes new names in a directory durable, where the system has a way to.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        File::open(path)?.sync_all()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Ok(())
+    }
 }
 
 /// The first whole lines of `text`, `most` at most, without their line feeds. Bytes that are no UTF-8 end it.
 fn whole_lines(text: &[u8], most: u64) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.split_inclusive(|&byte| byte == b'\n') {
-        let Some(line) = line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()) else { break };
+        let Some(line) = line
+            .strip_suffix(b"\n")
+            .and_then(|line| std::str::from_utf8(line).ok())
+        else {
+            break;
+        };
         if lines.len() as u64 >= most {
             break;
         }
@@ -225,7 +287,7 @@ fn whole_lines(text: &[u8], most: u64) -> Vec<String> {
     lines
 }
 
-/// A file that grows by whole pieces: a piece that cannot be written whole is taken back.
+/// A file that grows by whole pieces, each on the disk before the call ends: a piece that cannot be written whole is taken back.
 #[derive(Debug)]
 struct AppendFile {
     file: File,
@@ -236,43 +298,66 @@ struct AppendFile {
 impl AppendFile {
     fn open(path: PathBuf) -> Result<Self, FileError> {
         let open = || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
             let length = file.metadata()?.len();
             Ok((file, length))
         };
         match open() {
             Ok((file, length)) => Ok(Self { file, length, path }),
-            Err(source) => Err(FileError { what: "cannot open", path, source }),
+            Err(source) => Err(FileError {
+                what: "cannot open",
+                path,
+                source,
+            }),
         }
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), FileError> {
-        let written = self.file.seek(SeekFrom::Start(self.length)).and_then(|_| self.file.write_all(piece));
+        let written = self
+            .file
+            .seek(SeekFrom::Start(self.length))
+            .and_then(|_| self.file.write_all(piece));
         if let Err(source) = written {
             // If taking back fails too, the torn piece has no line feed, and readers drop it.
             let _ = self.file.set_len(self.length);
             return Err(self.error("cannot write", source));
         }
         self.length += piece.len() as u64;
-        Ok(())
+        self.file
+            .sync_data()
+            .map_err(|source| self.error("cannot write", source))
     }
 
     fn truncate(&mut self, length: u64) -> Result<(), FileError> {
         let length = length.min(self.length);
-        self.file.set_len(length).map_err(|source| self.error("cannot shorten", source))?;
+        self.file
+            .set_len(length)
+            .map_err(|source| self.error("cannot shorten", source))?;
         self.length = length;
         Ok(())
     }
 
     fn error(&self, what: &'static str, source: io::Error) -> FileError {
-        FileError { what, path: self.path.clone(), source }
+        FileError {
+            what,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
 /// The most memory that this process has held, in bytes, where the system tells.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
     let mut status = String::new();
-    File::open("/proc/self/status").ok()?.read_to_string(&mut status).ok()?;
+    File::open("/proc/self/status")
+        .ok()?
+        .read_to_string(&mut status)
+        .ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
@@ -290,7 +375,12 @@ mod tests {
         drop(directory);
         let error = RunDirectory::create(&path).unwrap_err();
         assert!(error.to_string().contains("it is not empty"), "{error}");
-        assert!(RunDirectory::resume(&folder.path().join("none")).unwrap_err().to_string().contains("no `ledger`"));
+        assert!(
+            RunDirectory::resume(&folder.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("no `ledger`")
+        );
     }
 
     #[test]
@@ -308,10 +398,16 @@ mod tests {
         drop(RunDirectory::create(&path).unwrap());
         fs::write(path.join("metrics.jsonl"), "{\"round\":1}\n{\"round\":2}\n{\"rou").unwrap();
         let mut directory = RunDirectory::resume(&path).unwrap();
-        assert_eq!(directory.truncate_metrics(5).unwrap(), ["{\"round\":1}", "{\"round\":2}"]);
+        assert_eq!(
+            directory.truncate_metrics(5).unwrap(),
+            ["{\"round\":1}", "{\"round\":2}"]
+        );
         directory.append_metrics("{\"round\":3}").unwrap();
         assert_eq!(directory.truncate_metrics(1).unwrap(), ["{\"round\":1}"]);
-        assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "{\"round\":1}\n");
+        assert_eq!(
+            fs::read_to_string(path.join("metrics.jsonl")).unwrap(),
+            "{\"round\":1}\n"
+        );
     }
 
     #[test]
@@ -333,7 +429,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = RunDirectory::create(&folder.path().join("run")).unwrap();
         directory.write_signing_key(&[1; 32]).unwrap();
-        let mode = fs::metadata(directory.file(RunFile::SigningKey)).unwrap().permissions().mode();
+        let mode = fs::metadata(directory.file(RunFile::SigningKey))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         directory.remove(RunFile::SigningKey).unwrap();
         directory.remove(RunFile::SigningKey).unwrap();

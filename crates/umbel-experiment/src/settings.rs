@@ -12,6 +12,9 @@ use self::layers::{DATA_PARTITION, MODEL, OPTIMIZER, STRATEGY};
 use self::section::Section;
 pub use self::section::SettingError;
 
+/// Most clients that a partition may make: each takes a few bytes, whether it has examples or not.
+const MOST_CLIENTS: u64 = 100_000_000;
+
 /// A checked experiment: everything that a run depends on, besides the data files' content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
@@ -44,6 +47,8 @@ pub struct DataSettings {
     pub mean: f64,
     /// Every pixel is divided by it after `mean` is subtracted. A public constant, above 0.
     pub std_dev: f64,
+    /// Number of classes, a public constant; absent means one more than the largest label of the training data.
+    pub classes: Option<usize>,
     /// Who holds what.
     pub partition: PartitionSettings,
 }
@@ -111,6 +116,9 @@ pub struct TrainingSettings {
 /// `[federation]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FederationSettings {
+    /// Declared number of clients, a public planning number that does not follow who is there; absent means as many as the
+    /// partition has.
+    pub clients: Option<u64>,
     /// How many rounds.
     pub rounds: u64,
     /// Expected cohort size, public; the divisor.
@@ -213,7 +221,7 @@ impl Experiment {
         let mut table: Table = text
             .parse()
             .map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
-        for (path, value) in layers::environment(overrides.environment.iter().cloned()) {
+        for (path, value) in layers::environment(overrides.environment.iter().cloned())? {
             layers::override_setting(&mut table, &path, layers::parse_value(&value))?;
         }
         for setting in &overrides.settings {
@@ -271,17 +279,20 @@ impl Experiment {
             }
         };
         let data = &self.data;
-        section(
-            "data",
-            vec![
-                ("format", "idx".into()),
-                ("train", data.train.to_value()),
-                ("test", data.test.to_value()),
-                ("pool", whole(data.pool as u64)),
-                ("mean", data.mean.into()),
-                ("std_dev", data.std_dev.into()),
-            ],
-        );
+        let mut pairs: Vec<_> = data
+            .classes
+            .map(|classes| ("classes", whole(classes as u64)))
+            .into_iter()
+            .collect();
+        pairs.extend([
+            ("format", "idx".into()),
+            ("train", data.train.to_value()),
+            ("test", data.test.to_value()),
+            ("pool", whole(data.pool as u64)),
+            ("mean", data.mean.into()),
+            ("std_dev", data.std_dev.into()),
+        ]);
+        section("data", pairs);
         section("data.partition", data.partition.to_pairs());
         section("model", self.model.to_pairs());
         let sgd = [
@@ -296,14 +307,18 @@ impl Experiment {
                 ("optimizer", Value::Table(sgd.into_iter().collect())),
             ],
         );
-        section(
-            "federation",
-            vec![
-                ("rounds", whole(self.federation.rounds)),
-                ("cohort", self.federation.cohort.into()),
-                ("strategy", self.federation.strategy.to_value()),
-            ],
-        );
+        let mut federation: Vec<_> = self
+            .federation
+            .clients
+            .map(|clients| ("clients", whole(clients)))
+            .into_iter()
+            .collect();
+        federation.extend([
+            ("rounds", whole(self.federation.rounds)),
+            ("cohort", self.federation.cohort.into()),
+            ("strategy", self.federation.strategy.to_value()),
+        ]);
+        section("federation", federation);
         section("privacy", self.privacy.to_pairs());
         section("secure_aggregation", vec![("enabled", false.into())]);
         text
@@ -440,7 +455,16 @@ fn name(root: &mut Section) -> Result<String, SettingError> {
 }
 
 fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingError> {
-    let known = ["format", "mean", "partition", "pool", "std_dev", "test", "train"];
+    let known = [
+        "classes",
+        "format",
+        "mean",
+        "partition",
+        "pool",
+        "std_dev",
+        "test",
+        "train",
+    ];
     let section = root.section("data", &known)?;
     let mut section = root.require("data", "a table", section)?;
     let format = section.text("format", "\"idx\"")?;
@@ -458,7 +482,11 @@ fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingErr
     let (kind, mut partition) = section.require("partition", "a table with a `kind`", kinds)?;
     let clients = |partition: &mut Section| {
         let clients = partition.count("clients", 1)?;
-        to_size(partition.require("clients", "the number of clients", clients)?)
+        let clients = partition.require("clients", "the number of clients", clients)?;
+        if clients > MOST_CLIENTS {
+            return partition.refuse("clients", format!("at most {MOST_CLIENTS}"), clients);
+        }
+        to_size(clients)
     };
     let partition = match kind {
         "by-key" => {
@@ -486,6 +514,7 @@ fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingErr
             clients: clients(&mut partition)?,
         },
     };
+    let classes = section.count("classes", 2)?.map(to_size).transpose()?;
     let pool = to_size(section.count("pool", 1)?.unwrap_or(1))?;
     let mean = section
         .number("mean", "a finite number", f64::is_finite)?
@@ -495,6 +524,7 @@ fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingErr
         .number("std_dev", "a finite number above 0", positive)?
         .unwrap_or(1.0);
     Ok(DataSettings {
+        classes,
         train,
         test,
         pool,
@@ -567,10 +597,11 @@ fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
 }
 
 fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
-    let section = root.section("federation", &["cohort", "rounds", "strategy"])?;
+    let section = root.section("federation", &["clients", "cohort", "rounds", "strategy"])?;
     let mut section = root.require("federation", "a table", section)?;
     let rounds = section.count("rounds", 1)?;
     let rounds = section.require("rounds", "a whole number of at least 1", rounds)?;
+    let clients = section.count("clients", 1)?;
     let expected = "a finite number above 0, the expected number of clients in a round";
     let cohort = section.number("cohort", expected, |cohort| cohort > 0.0 && cohort.is_finite())?;
     let cohort = section.require("cohort", expected, cohort)?;
@@ -591,6 +622,7 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
         _ => StrategySettings::FedAvg,
     };
     Ok(FederationSettings {
+        clients,
         rounds,
         cohort,
         strategy,

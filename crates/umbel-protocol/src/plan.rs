@@ -68,6 +68,20 @@ impl Sampling {
         }
     }
 
+    /// Poisson sampling with an expected `cohort` out of a declared `population`.
+    pub fn poisson(cohort: f64, population: u64) -> Result<Self, PlanError> {
+        #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
+        let rate = SamplingRate::new(cohort / population as f64);
+        match rate {
+            Ok(rate) if cohort > 0.0 => Ok(Self::Poisson { rate }),
+            _ => Err(PlanError::Setting {
+                key: "federation.cohort",
+                expected: format!("above 0 and at most the number of clients, {population}"),
+                got: format!("{cohort:?}"),
+            }),
+        }
+    }
+
     /// The cost of applying `mechanism` to a cohort drawn in this way.
     pub fn event(self, mechanism: DpEvent) -> DpEvent {
         match (self, mechanism) {
@@ -138,13 +152,7 @@ impl RunPlan {
         }
         #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
         let population = settings.population as f64;
-        if !(settings.cohort > 0.0 && settings.cohort <= population) {
-            let expected = format!(
-                "above 0 and at most the number of clients, {}",
-                settings.population
-            );
-            return refuse("federation.cohort", expected, settings.cohort.to_string());
-        }
+        let sampling = Sampling::poisson(settings.cohort, settings.population)?;
         #[allow(
             clippy::float_cmp,
             reason = "the plan and the mechanism must hold the very same number"
@@ -164,15 +172,7 @@ impl RunPlan {
             );
             return refuse("privacy.delta", expected, settings.delta.to_string());
         }
-        let rate = SamplingRate::new(settings.cohort / population).map_err(|error| PlanError::Setting {
-            key: "federation.cohort",
-            expected: error.expected.to_owned(),
-            got: settings.cohort.to_string(),
-        })?;
-        let plan = Self {
-            settings,
-            sampling: Sampling::Poisson { rate },
-        };
+        let plan = Self { settings, sampling };
         umbel_accounting::accountant(plan.settings.accountant, plan.relation())
             .supports(&plan.round_event())?;
         Ok(plan)

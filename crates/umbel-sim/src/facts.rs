@@ -1,15 +1,11 @@
 //! What a run's summary says in words and numbers.
 
 use umbel_accounting::EpsilonBounds;
-use umbel_experiment::{HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
-use umbel_mechanisms::NoiseKind;
+use umbel_experiment::{HistogramBin, ModelFacts, PartitionFacts, PartitionSettings, PrivacyFacts};
+use umbel_mechanisms::{CentralGaussian, NoiseKind};
 use umbel_protocol::Sampling;
 
 use crate::Prepared;
-
-/// What a simulation's ε does not mean, whatever its settings.
-const SIMULATED: &str =
-    "noise is reproducible from the seed; this ε describes the mechanism, not this model file";
 
 /// The promise of a run that has spent `spent`.
 pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts {
@@ -36,8 +32,8 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
         sampling_rate: rate.value(),
         noise: noise_name(mechanism.noise_kind()).to_owned(),
         noise_std_dev: mechanism.noise_std_dev(),
-        not_covered: not_covered(mechanism.noise_kind()),
-        statement: statement(epsilon, settings.delta.value()),
+        not_covered: not_covered(prepared),
+        statement: statement(prepared, epsilon),
     }
 }
 
@@ -45,28 +41,52 @@ fn noise_name(kind: Option<NoiseKind>) -> &'static str {
     kind.map_or("none", NoiseKind::as_str)
 }
 
-fn statement(epsilon: Option<f64>, delta: f64) -> String {
-    match epsilon {
-        Some(epsilon) => format!(
-            "Whoever sees every released model, but not the server, learns almost the same with or without any one client: all \
-             data of one client are protected with ε = {epsilon:.4} at δ = {delta:e} (add-or-remove of one client, noise added \
-             by a trusted server)."
+fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
+    let settings = prepared.plan.settings();
+    match (epsilon, settings.mechanism.noise_kind()) {
+        (Some(epsilon), noise) => {
+            let noise = match noise {
+                Some(NoiseKind::Continuous) => "noise without the gaps of floating-point numbers and",
+                _ => "noise",
+            };
+            // A bound is rounded up.
+            let epsilon = (epsilon * 1e4).ceil() / 1e4;
+            let delta = settings.delta.value();
+            format!(
+                "Whoever sees every released model, but not the server, learns almost the same with or without any one client, all \
+                 its data together: ε = {epsilon:.4} at δ = {delta:e}, add-or-remove of one client, noise added by a trusted \
+                 server. That holds for {noise} coins that nobody knows; here they come from the seed."
+            )
+        }
+        (None, Some(_)) => format!(
+            "NOT PRIVATE: there is so little noise that no ε up to {} holds, so nothing is promised to anybody.",
+            CentralGaussian::MAX_EPSILON
         ),
-        None => "NOT PRIVATE: no noise was added, so nothing is promised to anybody.".to_owned(),
+        (None, None) => "NOT PRIVATE: no noise was added, so nothing is promised to anybody.".to_owned(),
     }
 }
 
-fn not_covered(noise: Option<NoiseKind>) -> Vec<String> {
-    let mut list = vec![
-        SIMULATED.to_owned(),
-        "the server itself, which sees every update".to_owned(),
-        "who is contacted in which round, seen from the network".to_owned(),
-        "one client slowing another past a round's deadline".to_owned(),
-        "the choice of settings: what was learnt by trying them on this data is not charged".to_owned(),
-        "diagnostics marked simulator_only: they are computed on clients' data without noise".to_owned(),
-        "a person whose data are held by several clients".to_owned(),
-    ];
-    if noise == Some(NoiseKind::Continuous) {
+fn not_covered(prepared: &Prepared) -> Vec<String> {
+    let mut list: Vec<_> = [
+        "the server itself, which sees every update",
+        "who is contacted in which round, seen from the network",
+        "one client slowing another past a round's deadline",
+        "the choice of settings: what was learnt by trying them on this data is not charged",
+        "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
+        "a person whose data are held by several clients",
+    ]
+    .map(str::to_owned)
+    .into();
+    let experiment = &prepared.experiment;
+    if experiment.federation.clients.is_none()
+        && matches!(experiment.data.partition, PartitionSettings::ByKey { .. })
+    {
+        list.push("the number of clients, which was counted: declare it as federation.clients".to_owned());
+    }
+    if experiment.data.classes.is_none() {
+        list.push("the number of classes, which was counted: declare it as data.classes".to_owned());
+    }
+    if prepared.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
         list.push("the gaps of floating-point numbers: continuous noise is for simulation only".to_owned());
     }
     list

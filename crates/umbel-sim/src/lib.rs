@@ -9,6 +9,7 @@ mod checkpoint;
 mod error;
 mod facts;
 mod prepare;
+mod session;
 mod simulate;
 mod tally;
 mod world;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::to_hex;
-use umbel_accounting::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingRate, calibrate};
+use umbel_accounting::{DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, calibrate};
 use umbel_experiment::{
     Experiment, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings,
 };
 use umbel_mechanisms::{CentralGaussian, NoiseKind, Purpose, SimulationSeed};
-use umbel_protocol::{Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust};
+use umbel_protocol::{
+    ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, Sampling, StrategySpec, Trust,
+};
 use umbel_train::{
     Activation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd,
     TrainingRng, Transform, read_client_keys,
@@ -59,6 +61,10 @@ impl Prepared {
             Dataset::load_idx(&settings.train.examples, &settings.train.labels)?.with_transform(transform)?;
         let test =
             Dataset::load_idx(&settings.test.examples, &settings.test.labels)?.with_transform(transform)?;
+        let (train, test) = match settings.classes {
+            Some(classes) => (train.with_n_classes(classes)?, test.with_n_classes(classes)?),
+            None => (train, test),
+        };
         train.check_same_task(&test)?;
         let keys = match &settings.train.clients {
             Some(path) => Some(read_client_keys(path, Some(&settings.train.client_column))?),
@@ -86,8 +92,9 @@ impl Prepared {
         model.initialize(&mut initial, &mut rng(Purpose::Initialisation));
 
         let training = training(&experiment)?;
-        let data_sha256 = data_sha256(&settings.train, &train, &partition);
-        let plan = plan(&experiment, partition.n_clients() as u64, data_sha256)?;
+        let data_sha256 = data_sha256(&settings.train, &train, &test, &partition);
+        let clients = declared_clients(&experiment, &partition)?;
+        let plan = plan(&experiment, clients, data_sha256)?;
         Ok(Self {
             seed,
             train,
@@ -118,9 +125,31 @@ impl Prepared {
         warnings
     }
 
+    /// The examples of a client, as places in the training set; none for a declared client without data.
+    pub fn examples(&self, client: ClientId) -> &[u32] {
+        match usize::try_from(client.0) {
+            Ok(client) if client < self.partition.n_clients() => self.partition.examples(client),
+            _ => &[],
+        }
+    }
+
     /// The noise multiplier of the plan; none without noise.
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
         self.plan.settings().mechanism.noise_multiplier()
+    }
+}
+
+/// The public number of clients. What is declared does not follow the data: clients that are not there have no examples.
+fn declared_clients(experiment: &Experiment, partition: &Partition) -> Result<u64, SimulateError> {
+    let found = partition.n_clients() as u64;
+    match experiment.federation.clients {
+        Some(declared) if declared < found => Err(PlanError::Setting {
+            key: "federation.clients",
+            expected: format!("at least {found}, as many as the data have"),
+            got: declared.to_string(),
+        }
+        .into()),
+        declared => Ok(declared.unwrap_or(found)),
     }
 }
 
@@ -158,17 +187,7 @@ fn to_single(value: f64) -> f32 {
 fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<RunPlan, SimulateError> {
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
     let (trust, cohort) = (Trust::Central, federation.cohort);
-    #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
-    let population = clients as f64;
-    // The plan would refuse it too, but only after the noise for it was made.
-    if federation.cohort > population {
-        return Err(PlanError::Setting {
-            key: "federation.cohort",
-            expected: format!("above 0 and at most the number of clients, {clients}"),
-            got: format!("{:?}", federation.cohort),
-        }
-        .into());
-    }
+    let sampling = Sampling::poisson(cohort, clients)?;
     let kind = match privacy.noise {
         NoiseSampler::Continuous => NoiseKind::Continuous,
         NoiseSampler::Rounded => NoiseKind::Rounded,
@@ -179,7 +198,7 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
             None,
         ),
         NoiseLevel::Epsilon(target) => {
-            let noise_multiplier = calibrated(experiment, clients, trust.relation())?;
+            let noise_multiplier = calibrated(experiment, target, sampling, trust.relation())?;
             (
                 CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?,
                 Some(target),
@@ -245,25 +264,13 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
 /// The least noise that keeps all rounds within the target.
 fn calibrated(
     experiment: &Experiment,
-    clients: u64,
+    target: Epsilon,
+    sampling: Sampling,
     relation: NeighboringRelation,
 ) -> Result<NoiseMultiplier, SimulateError> {
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
-    let NoiseLevel::Epsilon(target) = privacy.noise_level else {
-        unreachable!("only a target epsilon is calibrated to")
-    };
-    #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
-    let population = clients as f64;
-    let rate = SamplingRate::new(federation.cohort / population).map_err(|error| PlanError::Setting {
-        key: "federation.cohort",
-        expected: error.expected.to_owned(),
-        got: format!("{:?}", federation.cohort),
-    })?;
     let whole_run = |noise_multiplier| DpEvent::Repeated {
-        event: Box::new(DpEvent::PoissonSampled {
-            sampling_rate: rate,
-            event: Box::new(DpEvent::Gaussian { noise_multiplier }),
-        }),
+        event: Box::new(sampling.event(DpEvent::Gaussian { noise_multiplier })),
         count: federation.rounds,
     };
     Ok(calibrate::noise_multiplier(
@@ -275,12 +282,14 @@ fn calibrated(
     )?)
 }
 
-/// A hash over the training data as they are read and over who holds what, so that a resumed run is known to see the same.
-fn data_sha256(files: &IdxFiles, train: &Dataset, partition: &Partition) -> String {
+/// A hash over all data as they are read and over who holds what, so that a resumed run is known to see the same.
+fn data_sha256(files: &IdxFiles, train: &Dataset, test: &Dataset, partition: &Partition) -> String {
     let mut hash = Sha256::new();
-    hash.update(b"umbel training data v1\n");
+    hash.update(b"umbel data v1\n");
     hash.update(files.client_column.as_bytes());
-    train.visit_content(&mut |bytes| hash.update(bytes));
+    for data in [train, test] {
+        data.visit_content(&mut |bytes| hash.update(bytes));
+    }
     hash.update((partition.n_clients() as u64).to_le_bytes());
     for client in 0..partition.n_clients() {
         let examples = partition.examples(client);

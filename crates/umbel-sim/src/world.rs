@@ -9,8 +9,8 @@ use umbel_accounting::{Epsilon, EpsilonBounds};
 use umbel_experiment::RoundMetrics;
 use umbel_mechanisms::{CohortSource, NoiseSource, Purpose, SimulationSeed};
 use umbel_protocol::{
-    BudgetExhausted, ClientRound, Event, HandleError, Outgoing, Resumed, Run, ServerMessage, Sources,
-    Timestamp,
+    BudgetExhausted, ClientRound, CommitmentKey, Event, HandleError, Opening, Outgoing, Resumed, Run,
+    ServerMessage, Sources, Timestamp,
 };
 use umbel_train::{
     Evaluation, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks,
@@ -22,7 +22,7 @@ use crate::{Prepared, SimulateError};
 /// Where a world's records go. What it returns as an error ends the run.
 pub trait Recorder {
     /// Makes a ledger record durable, before anything that depends on it happens.
-    fn store(&mut self, record: &Body, opening: Option<&str>) -> Result<(), SimulateError>;
+    fn store(&mut self, record: &Body, opening: Option<&Opening>) -> Result<(), SimulateError>;
 }
 
 /// What one call of [`World::step`] did.
@@ -68,10 +68,14 @@ struct Worker {
 
 impl<'a> World<'a> {
     /// A world before its first round.
-    pub fn new(prepared: &'a Prepared, n_threads: usize) -> Result<Self, SimulateError> {
+    pub fn new(
+        prepared: &'a Prepared,
+        commitment: CommitmentKey,
+        n_threads: usize,
+    ) -> Result<Self, SimulateError> {
         let run = Run::new(
             prepared.plan.clone(),
-            sources(prepared),
+            sources(prepared, commitment),
             prepared.initial.clone(),
             n_threads,
         )?;
@@ -79,11 +83,16 @@ impl<'a> World<'a> {
     }
 
     /// A world that goes on where a run was interrupted.
-    pub fn resume(prepared: &'a Prepared, resumed: Resumed, n_threads: usize) -> Result<Self, SimulateError> {
+    pub fn resume(
+        prepared: &'a Prepared,
+        resumed: Resumed,
+        commitment: CommitmentKey,
+        n_threads: usize,
+    ) -> Result<Self, SimulateError> {
         let initial = prepared.initial.clone();
         let run = Run::resume(
             prepared.plan.clone(),
-            sources(prepared),
+            sources(prepared, commitment),
             initial,
             resumed,
             n_threads,
@@ -182,7 +191,7 @@ impl<'a> World<'a> {
                     record,
                     opening,
                 } => {
-                    recorder.store(&record, opening.as_deref())?;
+                    recorder.store(&record, opening.as_ref())?;
                     self.run.handle_stored(token)?;
                 }
                 Event::Released {
@@ -305,11 +314,11 @@ impl<'a> World<'a> {
 }
 
 /// The simulation's random sources: all derived from the seed, each for its own purpose.
-fn sources(prepared: &Prepared) -> Sources {
+fn sources(prepared: &Prepared, commitment: CommitmentKey) -> Sources {
     let seed = || SimulationSeed::new(prepared.seed);
     Sources {
         cohort: CohortSource::simulated(seed()),
         noise: NoiseSource::simulated(seed()),
-        commitment: seed().derive(Purpose::Commitment, 0, 0),
+        commitment,
     }
 }

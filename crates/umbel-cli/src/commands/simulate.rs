@@ -24,7 +24,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let n_threads = match args.threads {
-        Some(count) => count.get(),
+        Some(count) => usize::from(count),
         None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
     };
     let stop = stop_on_signals().context("cannot listen for Ctrl-C")?;
@@ -74,13 +74,19 @@ impl Progress for Shown {
             None => "NO NOISE: NOT PRIVATE".to_owned(),
         };
         output::remark(&format!(
-            "{}: {} clients, {} examples, {} parameters; {} rounds of about {} clients; {noise}",
+            "{}: {} clients, {} parameters; {} rounds of about {} clients; {noise}",
             settings.description.name,
             settings.population,
-            prepared.partition.n_examples(),
             prepared.initial.len(),
             settings.rounds,
             settings.cohort,
+        ));
+        output::remark(&format!(
+            "every ε below: unit {}, {} of one, trust {}, SIMULATED (coins and noise come from the seed); what is not covered \
+             stands in the summary",
+            settings.unit.as_str(),
+            prepared.plan.relation().as_str(),
+            settings.trust.as_str(),
         ));
         for warning in prepared.warnings() {
             output::remark(&format!("warning: {warning}"));
@@ -139,7 +145,7 @@ fn describe(summary: &Summary, directory: &Path) -> String {
     lines.push(match privacy.epsilon {
         Some(epsilon) => {
             let lower = privacy.epsilon_lower.map_or(String::new(), |lower| {
-                format!(", and no ε below {lower:.4} holds")
+                format!(", and no ε below {lower:.4} holds without rounding")
             });
             format!(
                 "  privacy        ε = {epsilon:.4} at δ = {:e} ({}{lower})",
@@ -166,12 +172,11 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         privacy
             .not_covered
             .iter()
-            .skip(usize::from(privacy.simulated))
             .map(|item| format!("    - {item}")),
     );
     let multiplier = privacy
         .noise_multiplier
-        .map_or("none".to_owned(), |multiplier| format!("{multiplier:.4}"));
+        .map_or_else(|| "none".to_owned(), |multiplier| format!("{multiplier:.4}"));
     lines.push(format!(
         "  mechanism      clip norm {}, noise multiplier {multiplier} ({}), {} sampling at rate {:.4}",
         privacy.clip_norm, privacy.noise, privacy.sampling, privacy.sampling_rate

@@ -115,7 +115,10 @@ pub(super) fn override_setting(table: &mut Table, path: &str, value: Value) -> R
 /// The settings that the environment holds, in a fixed order: `UMBEL_NAME`, `UMBEL_SEED`, and for a section
 /// `UMBEL_PRIVACY_EPSILON`; deeper keys after two underscores, as in `UMBEL_TRAINING_OPTIMIZER__LEARNING_RATE`.
 /// Other variables that begin with `UMBEL_` are no settings.
-pub(super) fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+/// Of two alternatives neither is higher than the other here, so both are an error.
+pub(super) fn environment(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Vec<(String, String)>, SettingError> {
     let mut settings: Vec<_> = variables
         .filter_map(|(variable, value)| {
             let name = variable.strip_prefix("UMBEL_")?.to_ascii_lowercase();
@@ -131,7 +134,17 @@ pub(super) fn environment(variables: impl Iterator<Item = (String, String)>) -> 
         })
         .collect();
     settings.sort();
-    settings
+    let has = |path: &str| settings.iter().any(|(name, _)| name == path);
+    for (name, replaced) in ALTERNATIVES {
+        if let Some(other) = replaced.iter().find(|other| has(name) && has(other)) {
+            return Err(SettingError::Conflict {
+                first: name.to_owned(),
+                second: (*other).to_owned(),
+                reason: "both are in the environment; remove one".to_owned(),
+            });
+        }
+    }
+    Ok(settings)
 }
 
 /// A value from the environment or the command line: a TOML value, else a string.
@@ -242,7 +255,8 @@ mod tests {
             variables
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
+        )
+        .unwrap();
         let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
         let expected = [
             "privacy.noise_multiplier",
@@ -251,6 +265,18 @@ mod tests {
             "training.optimizer.learning_rate",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn alternatives_in_the_environment_are_refused() {
+        let check =
+            |names: [&str; 2]| environment(names.into_iter().map(|name| (name.to_owned(), "1".to_owned())));
+        let error = check(["UMBEL_PRIVACY_EPSILON", "UMBEL_PRIVACY_NOISE_MULTIPLIER"]).unwrap_err();
+        assert!(
+            error.to_string().contains("both are in the environment"),
+            "{error}"
+        );
+        assert!(check(["UMBEL_PRIVACY_MAX_EPSILON", "UMBEL_PRIVACY_NOISE_MULTIPLIER"]).is_ok());
     }
 
     #[test]
