@@ -5,8 +5,8 @@
 //! grows with steps, rate and clip norm.
 
 use crate::{
-    AccountantKind, AccountingError, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
-    NoiseStdDev, SamplingRate, accountant, gaussian,
+    Accountant, AccountantKind, AccountingError, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
+    NoiseStdDev, PldAccountant, SamplingRate, accountant, gaussian,
 };
 
 /// Smallest noise multiplier whose plan stays within `target` at `delta`, to a relative 1e-6, rounded up.
@@ -19,7 +19,7 @@ pub fn noise_multiplier(
     relation: NeighboringRelation,
     make_event: &dyn Fn(NoiseMultiplier) -> DpEvent,
 ) -> Result<NoiseMultiplier, AccountingError> {
-    let goal = Goal { target, delta, kind, relation };
+    let goal = Goal::new(target, delta, kind, relation);
     let value_at = |x: f64| NoiseMultiplier::new(x.exp()).map_err(|error| out_of_reach(&error.to_string()));
     // The last point that holds is the answer: searched by minus the logarithm, so that it grows with ε.
     let found = goal.last_within("noise multiplier", -(1e8_f64.ln()), -(1e-4_f64.ln()), 0.0, |x| {
@@ -38,7 +38,7 @@ pub fn sampling_rate(
     relation: NeighboringRelation,
     make_event: &dyn Fn(SamplingRate) -> DpEvent,
 ) -> Result<SamplingRate, AccountingError> {
-    let goal = Goal { target, delta, kind, relation };
+    let goal = Goal::new(target, delta, kind, relation);
     let value_at = |x: f64| SamplingRate::new(x.exp().min(1.0)).map_err(|error| out_of_reach(&error.to_string()));
     let found = goal.last_within("sampling rate", 1e-12_f64.ln(), 0.0, 0.01_f64.ln(), |x| {
         goal.spent(&make_event(value_at(x)?), 1)
@@ -75,7 +75,7 @@ pub fn steps(
     relation: NeighboringRelation,
     event: &DpEvent,
 ) -> Result<u64, AccountingError> {
-    let goal = Goal { target, delta, kind, relation };
+    let goal = Goal::new(target, delta, kind, relation);
     let mut within = (0_u64, -30.0);
     let mut beyond: Option<(u64, f64)> = None;
     let mut next = 1;
@@ -117,17 +117,26 @@ fn out_of_reach(what: &str) -> AccountingError {
     AccountingError::OutOfReach { what: what.to_owned() }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Goal {
     target: Epsilon,
     delta: Delta,
     kind: AccountantKind,
-    relation: NeighboringRelation,
+    /// Asked again and again, so that what it made for one count serves the next.
+    pld: PldAccountant,
 }
 
 impl Goal {
+    fn new(target: Epsilon, delta: Delta, kind: AccountantKind, relation: NeighboringRelation) -> Self {
+        Self { target, delta, kind, pld: PldAccountant::new(relation) }
+    }
+
+    /// Upper bound on the ε of `count` applications of `event`, no less than what the accountant reports.
     fn spent(&self, event: &DpEvent, count: u64) -> Result<f64, AccountingError> {
-        let mut accountant = accountant(self.kind, self.relation);
+        if self.kind == AccountantKind::Pld {
+            return Ok(self.pld.upper_epsilon(event, count, self.delta.value())?);
+        }
+        let mut accountant = accountant(self.kind, self.pld.relation());
         accountant.compose(event, count)?;
         Ok(accountant.epsilon(self.delta)?.upper.value())
     }
@@ -260,7 +269,7 @@ mod tests {
         for kind in [AccountantKind::Pld, AccountantKind::Rdp] {
             let (target, at) = (epsilon(2.0), delta(1e-6));
             let relation = NeighboringRelation::AddOrRemoveOne;
-            let goal = Goal { target, delta: at, kind, relation };
+            let goal = Goal::new(target, at, kind, relation);
             let noise = noise_multiplier(target, at, kind, relation, &|noise| gaussian_plan(noise, 50)).unwrap();
             assert!(goal.holds(goal.spent(&gaussian_plan(noise, 50), 1).unwrap()));
             let less = NoiseMultiplier::new(noise.value() * (1.0 - 2e-6)).unwrap();
@@ -287,7 +296,7 @@ mod tests {
             }),
             count: 1000,
         };
-        let goal = Goal { target, delta: at, kind, relation };
+        let goal = Goal::new(target, at, kind, relation);
         let rate = sampling_rate(target, at, kind, relation, &plan).unwrap();
         assert!(goal.holds(goal.spent(&plan(rate), 1).unwrap()));
         let more = SamplingRate::new(rate.value() * 1.000_01).unwrap();

@@ -19,6 +19,7 @@ mod quadrature;
 mod rdp;
 mod search;
 mod special;
+pub mod tradeoff;
 pub mod tuning;
 
 pub use accountant::{Accountant, AccountantKind, AccountingError, EpsilonBounds, Unsupported, accountant};

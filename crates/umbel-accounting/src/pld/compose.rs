@@ -109,7 +109,7 @@ impl Profile {
         }
         #[allow(clippy::cast_precision_loss, reason = "a length")]
         let count = length as f64;
-        let mean_modulus = 2.0 * product.iter().map(|value| value.norm()).sum::<f64>() / count;
+        let mean_modulus = 2.0 * product.iter().map(|value| value.norm_sqr().sqrt()).sum::<f64>() / count;
         let mut composed = buffer;
         backward.process(&mut product, &mut composed).ok()?;
         drop(product);
@@ -329,8 +329,8 @@ thread_local! {
     static PLANNER: RefCell<RealFftPlanner<f64>> = RefCell::new(RealFftPlanner::new());
 }
 
-/// Lengths whose tables are kept: 8 MiB each at most.
-const KEPT_LENGTH: usize = 1 << 19;
+/// Lengths whose tables are kept: 16 MiB each at most.
+const KEPT_LENGTH: usize = 1 << 20;
 
 type Transforms = (Arc<dyn RealToComplex<f64>>, Arc<dyn ComplexToReal<f64>>);
 

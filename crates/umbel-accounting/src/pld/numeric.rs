@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::compose::{Answer, End, Profile};
+use super::compose::{End, Profile};
 use super::discretise;
 use super::law::LossLaw;
 use super::outline::{Direction, Outline, Saddle};
@@ -17,10 +17,7 @@ pub(super) struct Cache {
 
 /// Lower and upper bound on ε at `delta`, aimed at the usual precision; `None` where the transform cannot give any.
 pub(super) fn epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-    #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
-    let total: f64 = applications.iter().map(|(_, count)| *count as f64).sum();
-    let precision = PRECISION * (total / 1e4).max(1.0).sqrt().sqrt();
-    epsilon_to(precision, applications, delta, cache)
+    epsilon_to(precision(applications), applications, delta, cache)
 }
 
 /// The same, with the upper bound aimed at a relative error of `precision`.
@@ -31,23 +28,15 @@ pub(super) fn epsilon_to(
     cache: &mut Cache,
 ) -> Option<(f64, f64)> {
     let plan = Plan::new(applications, delta, precision, cache)?;
-    let mut worst: Option<Found> = None;
-    for direction in plan.directions() {
-        // A coarse bound is enough to see that the second direction is the better one, as it mostly is.
-        if let Some(worst) = &worst
-            && plan.upper(direction, delta, COARSER, cache).is_some_and(|found| found.upper <= worst.upper)
-        {
-            continue;
-        }
-        let found = plan.upper(direction, delta, 1.0, cache)?;
-        if worst.as_ref().is_none_or(|worst| found.upper > worst.upper) {
-            worst = Some(found);
-        }
-    }
-    let worst = worst?;
+    let worst = worst_direction(&plan, delta, cache)?;
     // The worse direction's lower bound is one for the whole; the other's could only be smaller.
     let lower = plan.lower(&worst, delta, cache);
     Some((lower.clamp(0.0, worst.upper), worst.upper))
+}
+
+/// The upper bound of [`epsilon`] alone.
+pub(super) fn upper_epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<f64> {
+    Some(worst_direction(&Plan::new(applications, delta, precision(applications), cache)?, delta, cache)?.upper)
 }
 
 /// Upper bound on δ at `epsilon`.
@@ -55,13 +44,35 @@ pub(super) fn delta(applications: &Applications, epsilon: f64, cache: &mut Cache
     let plan = Plan::new(applications, 1e-290, PRECISION, cache)?;
     let mut worst = 0.0_f64;
     for direction in plan.directions() {
-        let saddle = plan.outline.saddle_for_epsilon(direction, epsilon);
-        let saddle = plan.outline.narrowed(&saddle, epsilon);
-        let step = plan.step(&saddle, epsilon.max(0.1 * saddle.deviation));
+        let full = plan.outline.saddle_for_epsilon(direction, epsilon);
+        let saddle = plan.outline.narrowed(&full, epsilon);
+        let step = plan.step(&full, &saddle, epsilon.max(0.1 * saddle.deviation));
         let profile = plan.profile(&saddle, step, Bound::Upper, cache)?;
         worst = worst.max(profile.log_delta(epsilon, End::Upper)?.exp());
     }
     Some(worst)
+}
+
+fn precision(applications: &Applications) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+    let total: f64 = applications.iter().map(|(_, count)| *count as f64).sum();
+    PRECISION * (total / 1e4).max(1.0).sqrt().sqrt()
+}
+
+/// The upper bound of the direction where it is larger.
+fn worst_direction(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<Found> {
+    let mut worst: Option<Found> = None;
+    for direction in plan.directions() {
+        let coarse = plan.coarse_upper(direction, delta, cache)?;
+        // A coarse bound is enough to see that the second direction is the better one, as it mostly is.
+        if worst.as_ref().is_none_or(|worst| coarse.upper > worst.upper) {
+            let found = plan.fine_upper(coarse, delta, cache);
+            if worst.as_ref().is_none_or(|worst| found.upper > worst.upper) {
+                worst = Some(found);
+            }
+        }
+    }
+    worst
 }
 
 /// Which side of the true law a law on a grid is on.
@@ -123,26 +134,41 @@ impl Plan {
         if symmetric { vec![Direction::Forward] } else { vec![Direction::Forward, Direction::Backward] }
     }
 
-    /// Upper bound on ε in one direction, on a grid `coarser` times as wide as usual.
-    fn upper(&self, direction: Direction, delta: f64, coarser: f64, cache: &mut Cache) -> Option<Found> {
-        let first = self.outline.saddle_for_delta(direction, delta.ln());
-        let mut saddle = self.outline.narrowed(&first, first.mean);
-        let mut best: Option<Found> = None;
-        for _ in 0..4 {
-            let step = coarser * self.step(&saddle, saddle.mean.max(0.1 * saddle.deviation));
-            let Some(profile) = self.profile(&saddle, step, Bound::Upper, cache) else { break };
-            let Some(Answer { epsilon: upper, noise }) = profile.epsilon(delta, End::Upper) else {
-                saddle = self.outline.saddle_for_delta(direction, delta.ln() - 2.0);
-                continue;
-            };
-            if best.as_ref().is_none_or(|best| upper < best.upper) {
-                best = Some(Found { upper, saddle, step });
+    /// A first upper bound on ε in one direction, on a grid much wider than the precision asks for.
+    fn coarse_upper(&self, direction: Direction, delta: f64, cache: &mut Cache) -> Option<Found> {
+        for extra in [0.0, -2.0, -6.0] {
+            let first = self.outline.saddle_for_delta(direction, delta.ln() + extra);
+            let saddle = self.outline.narrowed(&first, first.mean);
+            let step = COARSER * self.step(&first, &saddle, saddle.mean.max(0.1 * saddle.deviation));
+            if let Some(answer) = self.profile(&saddle, step, Bound::Upper, cache)?.epsilon(delta, End::Upper) {
+                return Some(Found { upper: answer.epsilon, saddle, step });
             }
-            // One tilt is good near its own ε only: elsewhere round-off drowns the answer.
-            if noise < MOST_NOISE || upper <= 0.0 {
+        }
+        None
+    }
+
+    /// The upper bound to the precision of the plan, near one that was found before.
+    fn fine_upper(&self, coarse: Found, delta: f64, cache: &mut Cache) -> Found {
+        let direction = coarse.saddle.direction;
+        let mut best = coarse;
+        for narrow in [true, false] {
+            if best.upper <= 0.0 {
                 break;
             }
-            saddle = self.outline.saddle_for_epsilon(direction, upper);
+            // One tilt is good near its own ε only: elsewhere round-off drowns the answer.
+            let full = self.outline.saddle_for_epsilon(direction, best.upper);
+            let saddle = if narrow { self.outline.narrowed(&full, best.upper) } else { full };
+            let step = self.step(&full, &saddle, best.upper);
+            let Some(profile) = self.profile(&saddle, step, Bound::Upper, cache) else { break };
+            let answer = profile.epsilon(delta, End::Upper);
+            if let Some(answer) = answer
+                && answer.epsilon <= best.upper
+            {
+                best = Found { upper: answer.epsilon, saddle, step };
+            }
+            if answer.is_some_and(|answer| answer.noise < MOST_NOISE) {
+                break;
+            }
         }
         best
     }
@@ -166,7 +192,7 @@ impl Plan {
         }
         let eta = 0.01 * delta;
         let wanted = 0.5 * GOOD_ENOUGH * found.upper / (-0.5 * self.total * eta.ln()).sqrt();
-        let step = power_of_two(wanted).min(found.step);
+        let step = power_of_two(wanted).min(found.step).max(2.0 * power_of_two(self.outline.span() / (4.0 * MOST_POINTS)));
         let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
         Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
@@ -179,12 +205,20 @@ impl Plan {
         self.total * step * step / 8.0 + step * (-0.5 * self.total * eta.ln()).sqrt()
     }
 
-    /// A step whose connected dots add about `precision * scale` to ε: the error is about T·D²·(l+1)/12, with T the
-    /// number of applications and l the tilt. A power of two, so that a growing composition finds its laws again.
-    fn step(&self, saddle: &Saddle, scale: f64) -> f64 {
-        let wanted = (6.0 * self.precision * scale / (self.total * (saddle.tilt + 1.0))).sqrt();
-        let (low, high) = self.outline.window(saddle, 0.0);
-        power_of_two(wanted).max(2.0 * power_of_two((high - low).max(self.outline.span()) / MOST_POINTS))
+    /// The widest step whose connected dots add about `precision * scale` to the ε of saddle `answer`, and that does not
+    /// take too many points at the saddle `used`. A power of two, so that a growing composition finds its laws again.
+    fn step(&self, answer: &Saddle, used: &Saddle, scale: f64) -> f64 {
+        let wanted = self.precision * scale;
+        // On a smooth law the error is T·D²·(l+1)/12; where most mass sits at few losses it can be much less.
+        let smooth = power_of_two((6.0 * wanted / (self.total * (answer.tilt + 1.0))).sqrt());
+        let wider: &[f64] = if self.total > 1000.0 { &[16.0, 8.0, 4.0, 2.0] } else { &[] };
+        let step = wider
+            .iter()
+            .map(|factor| factor * smooth)
+            .find(|&step| self.outline.rounding(answer, step) <= 0.5 * wanted)
+            .unwrap_or(smooth);
+        let (low, high) = self.outline.window(used, 0.0);
+        step.max(2.0 * power_of_two((high - low).max(self.outline.span()) / MOST_POINTS))
     }
 
     fn profile(&self, saddle: &Saddle, step: f64, bound: Bound, cache: &mut Cache) -> Option<Profile> {
@@ -238,7 +272,7 @@ const TAIL_SHARE: f64 = 1e-6;
 const PRECISION: f64 = 2e-5;
 
 /// Where the wanted grid would have more points than this, it is coarser: time and memory before precision.
-const MOST_POINTS: f64 = 2e6;
+const MOST_POINTS: f64 = 1e6;
 
 /// How much wider the grid is that shows which direction is worse.
 const COARSER: f64 = 8.0;

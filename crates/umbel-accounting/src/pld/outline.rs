@@ -89,6 +89,37 @@ impl Outline {
         Self { groups }
     }
 
+    /// By how much connecting dots on a grid of the given step raises ε at this saddle, roughly.
+    ///
+    /// A loss u above a grid point gets a variance of about u(D − u), which moves K at tilt l by l(l+1)/2 times that.
+    pub(super) fn rounding(&self, saddle: &Saddle, step: f64) -> f64 {
+        let tilt = saddle.direction.natural_tilt(saddle.tilt);
+        let variance: f64 = self
+            .groups
+            .iter()
+            .map(|(nodes, count)| {
+                let highest = nodes.iter().fold(f64::NEG_INFINITY, |highest, node| highest.max(node.1 + tilt * node.0));
+                let (mut sum, mut spread) = (0.0, 0.0);
+                for &(loss, log_mass) in nodes.iter() {
+                    let weight = (log_mass + tilt * loss - highest).exp();
+                    let within = loss - (loss / step).floor() * step;
+                    sum += weight;
+                    spread += weight * within * (step - within);
+                }
+                count * spread / sum
+            })
+            .sum();
+        0.5 * (saddle.tilt + 1.0) * variance
+    }
+
+    /// The largest loss of the composition in this direction.
+    fn largest(&self, direction: Direction) -> f64 {
+        let of_group = |nodes: &Nodes| {
+            nodes.iter().fold(f64::NEG_INFINITY, |largest, node| largest.max(direction.sign() * node.0))
+        };
+        self.groups.iter().map(|(nodes, count)| count * of_group(nodes)).sum()
+    }
+
     /// Distance between the smallest and the largest loss of a single application.
     pub(super) fn span(&self) -> f64 {
         let of_group = |nodes: &Nodes| {
@@ -141,12 +172,12 @@ impl Outline {
 
     /// Smallest tilt at which `reached` holds, bracketed by steps of a factor: weak plans have tilts in the thousands.
     ///
-    /// There is no largest tilt, only a largest product with the loss: beyond that δ falls so fast with ε that more does
-    /// not help, as at the end of a bounded loss.
+    /// No tilt is the largest, but where the loss is bounded and the tilted law already sits at its end, more is no use.
     fn saddle(&self, direction: Direction, reached: impl Fn(f64, Cumulant) -> bool) -> Saddle {
         let at = |tilt: f64| self.cumulant(direction.natural_tilt(tilt));
+        let end = self.largest(direction);
         let reached = |tilt: f64, cumulant: Cumulant| {
-            tilt * direction.sign() * cumulant.mean > LARGEST_EXPONENT || reached(tilt, cumulant)
+            tilt * (end - direction.sign() * cumulant.mean) < AT_THE_END || reached(tilt, cumulant)
         };
         let deviation = at(0.0).variance.sqrt();
         let smallest = if deviation > 0.0 { (0.05 / deviation).min(1e-3) } else { 1e-3 };
@@ -231,7 +262,7 @@ pub(super) const WINDOW_TAIL: f64 = 1e-17;
 const LOG_WEIGHT_GIVEN_AWAY: f64 = 12.0;
 
 const LARGEST_TILT: f64 = 1e15;
-const LARGEST_EXPONENT: f64 = 1e5;
+const AT_THE_END: f64 = 0.01;
 
 /// Merges neighbours where there are very many nodes.
 fn thinned(mut nodes: Nodes) -> Nodes {

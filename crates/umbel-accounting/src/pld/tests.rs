@@ -32,7 +32,7 @@ fn gaussians_on_the_transform_path_match_the_closed_form() {
                 let (_, exact) = gaussian::epsilon(mu, delta);
                 let precision = 1e-5 * exact;
                 assert!(lower <= exact * (1.0 + 1e-12) && exact <= upper * (1.0 + 1e-12), "{mu} {count} {delta}");
-                assert!(exact - lower <= 10.0 * precision, "{mu} {count} {delta}: lower {lower} {exact}");
+                assert!(exact - lower <= 50.0 * precision, "{mu} {count} {delta}: lower {lower} {exact}");
                 assert!(upper - exact <= precision, "{mu} {count} {delta}: upper {upper} {exact} {}", upper / exact - 1.0);
             }
         }
