@@ -77,7 +77,7 @@ impl Session {
             .ok()
             .map(RunSecret);
         let resumed = secret.and_then(|secret| {
-            let ledger = LedgerWriter::resume(secret.signing_key(), &verified).ok()?;
+            let ledger = LedgerWriter::resume(secret.signing_key(), &verified)?;
             Some((secret, ledger))
         });
         let (secret, ledger) = resumed.ok_or_else(|| SimulateError::Setting {

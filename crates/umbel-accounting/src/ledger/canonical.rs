@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_and_spaces_dropped() {
-        let value: Value = serde_json::from_str(r#"{ "b": [1, 2.5, null], "a": {"z": "é\n", "y": true} }"#).unwrap();
+        let value: Value =
+            serde_json::from_str(r#"{ "b": [1, 2.5, null], "a": {"z": "é\n", "y": true} }"#).unwrap();
         assert_eq!(encode(&value), r#"{"a":{"y":true,"z":"é\n"},"b":[1,2.5,null]}"#);
     }
 

@@ -4,7 +4,10 @@ use super::record::{Body, CloseStatus};
 
 /// Where a ledger stands: the state machine that every writer and every reader runs through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::exhaustive_enums, reason = "whoever resumes a run must handle every state")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever resumes a run must handle every state"
+)]
 pub enum Order {
     /// Nothing is written; a header must come.
     #[default]
@@ -64,7 +67,9 @@ impl Order {
             }
             (Self::Idle { rounds }, Body::Close(close)) => Ok(Self::closed(close.status, None, rounds)),
             (Self::Idle { rounds }, Body::Resume(_)) => Ok(Self::Idle { rounds }),
-            (Self::Idle { rounds }, _) => refuse(format!("a `reserve` of round {}, or a `close`", rounds + 1)),
+            (Self::Idle { rounds }, _) => {
+                refuse(format!("a `reserve` of round {}, or a `close`", rounds + 1))
+            }
 
             (Self::Reserved { round }, Body::Void(void)) if void.round == round => {
                 Ok(Self::Idle { rounds: round - 1 })
@@ -83,11 +88,24 @@ impl Order {
                 Ok(Self::Reserved { round: reserve.round })
             }
             (Self::Charged { round }, Body::Resume(_)) => Ok(Self::Charged { round }),
-            (Self::Charged { round }, Body::Close(close)) => Ok(Self::closed(close.status, Some(round), round)),
+            (Self::Charged { round }, Body::Close(close)) => {
+                Ok(Self::closed(close.status, Some(round), round))
+            }
             (Self::Charged { round }, _) => refuse(format!("the `release` of round {round}")),
 
-            (Self::Interrupted { charged: None, rounds }, Body::Resume(_)) => Ok(Self::Idle { rounds }),
-            (Self::Interrupted { charged: Some(round), .. }, Body::Resume(_)) => Ok(Self::Charged { round }),
+            (
+                Self::Interrupted {
+                    charged: None,
+                    rounds,
+                },
+                Body::Resume(_),
+            ) => Ok(Self::Idle { rounds }),
+            (
+                Self::Interrupted {
+                    charged: Some(round), ..
+                },
+                Body::Resume(_),
+            ) => Ok(Self::Charged { round }),
             (Self::Interrupted { .. }, _) => refuse("a `resume`".to_owned()),
 
             (Self::Closed, _) => refuse("nothing, since the run is closed".to_owned()),

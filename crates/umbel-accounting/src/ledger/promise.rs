@@ -13,7 +13,10 @@ pub(super) struct Promise {
 impl Promise {
     /// The promise of a ledger that begins with `header`.
     pub(super) fn new(header: &Header) -> Self {
-        Self { header: header.clone(), claim: None }
+        Self {
+            header: header.clone(),
+            claim: None,
+        }
     }
 
     /// Checks the next record against the header: every round costs what was planned and is divided by the planned cohort,
@@ -21,7 +24,11 @@ impl Promise {
     pub(super) fn check(&mut self, body: &Body) -> Result<(), String> {
         let header = &self.header;
         let same = |what: &str, holds: bool| {
-            if holds { Ok(()) } else { Err(format!("`{what}` is not what the header promises")) }
+            if holds {
+                Ok(())
+            } else {
+                Err(format!("`{what}` is not what the header promises"))
+            }
         };
         match body {
             Body::Reserve(reserve) => same("event", reserve.event == header.round_event),
@@ -29,11 +36,12 @@ impl Promise {
                 same("event", charge.event == header.round_event)?;
                 same("divisor", charge.divisor.to_bits() == header.cohort.to_bits())?;
                 self.check_terms(&charge.claim)?;
-                if let Some(before) = &self.claim {
-                    if epsilon(&charge.claim) < epsilon(before) {
-                        let (now, before) = (epsilon(&charge.claim), epsilon(before));
-                        return Err(format!("expected a claim of at least {before}, as before, got {now}"));
-                    }
+                let before = self.claim.as_ref().map_or(0.0, epsilon);
+                if epsilon(&charge.claim) < before {
+                    let now = epsilon(&charge.claim);
+                    return Err(format!(
+                        "expected a claim of at least {before}, as before, got {now}"
+                    ));
                 }
                 self.claim = Some(charge.claim.clone());
                 Ok(())
@@ -52,7 +60,8 @@ impl Promise {
     }
 
     fn check_terms(&self, claim: &Claim) -> Result<(), String> {
-        if claim.delta.to_bits() != self.header.delta.to_bits() || claim.accountant != self.header.accountant {
+        if claim.delta.to_bits() != self.header.delta.to_bits() || claim.accountant != self.header.accountant
+        {
             return Err(format!(
                 "expected a claim at delta {} by {}, got one at {} by {}",
                 self.header.delta, self.header.accountant, claim.delta, claim.accountant

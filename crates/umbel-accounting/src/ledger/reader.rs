@@ -71,7 +71,10 @@ impl VerifiedLedger {
 /// Reads and verifies a ledger: encoding, hash chain, signatures, order, and that charges and claims keep to the header. Whether
 /// a claimed ε is right takes an accountant, and is not checked here.
 pub fn read(text: &[u8]) -> Result<VerifiedLedger, LedgerFault> {
-    let stored_bytes = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let stored_bytes = text
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |last| last + 1);
     let mut bodies = Vec::new();
     let mut head = [0; 32];
     let mut order = Order::Empty;
@@ -80,9 +83,14 @@ pub fn read(text: &[u8]) -> Result<VerifiedLedger, LedgerFault> {
     for line in text[..stored_bytes].split_inclusive(|&byte| byte == b'\n') {
         let line = &line[..line.len() - 1];
         let position = bodies.len();
-        let fault = |reason: String| LedgerFault { record: position, reason };
+        let fault = |reason: String| LedgerFault {
+            record: position,
+            reason,
+        };
         let body = read_line(line, position, &head, &mut key).map_err(fault)?;
-        order = order.after(&body).map_err(|error: OrderError| fault(error.to_string()))?;
+        order = order
+            .after(&body)
+            .map_err(|error: OrderError| fault(error.to_string()))?;
         match (&mut promise, &body) {
             (None, Body::Header(header)) => promise = Some(Promise::new(header)),
             (Some(promise), body) => promise.check(body).map_err(fault)?,
@@ -92,8 +100,17 @@ pub fn read(text: &[u8]) -> Result<VerifiedLedger, LedgerFault> {
         bodies.push(body);
     }
     match key {
-        Some(key) => Ok(VerifiedLedger { bodies, head, order, public_key: key.to_bytes(), stored_bytes }),
-        None => Err(LedgerFault { record: 0, reason: "expected a `header`, got an empty ledger".to_owned() }),
+        Some(key) => Ok(VerifiedLedger {
+            bodies,
+            head,
+            order,
+            public_key: key.to_bytes(),
+            stored_bytes,
+        }),
+        None => Err(LedgerFault {
+            record: 0,
+            reason: "expected a `header`, got an empty ledger".to_owned(),
+        }),
     }
 }
 
@@ -106,7 +123,9 @@ fn read_line(
     let text = std::str::from_utf8(line).map_err(|_| "expected UTF-8 text".to_owned())?;
     let value: Value = serde_json::from_str(text).map_err(|error| format!("expected JSON: {error}"))?;
     if canonical::encode(&value) != text {
-        return Err("expected canonical JSON: sorted keys, no spaces, no duplicates, shortest numbers".to_owned());
+        return Err(
+            "expected canonical JSON: sorted keys, no spaces, no duplicates, shortest numbers".to_owned(),
+        );
     }
     let mut line = fields(value, &["record", "signature"])?;
     let signature = take_text(&mut line, "signature")?;
@@ -116,11 +135,15 @@ fn read_line(
 
     let sequence = fields.get("sequence").and_then(Value::as_u64);
     if sequence != Some(position as u64) {
-        return Err(format!("expected sequence {position}, got {}", sequence.map_or("none".into(), |s| s.to_string())));
+        let got = sequence.map_or_else(|| "none".to_owned(), |sequence| sequence.to_string());
+        return Err(format!("expected sequence {position}, got {got}"));
     }
     let previous = take_text(&mut fields, "previous")?;
     if previous != to_hex(head) {
-        return Err(format!("expected `previous` to be {}, the hash of the line before, got {previous}", to_hex(head)));
+        return Err(format!(
+            "expected `previous` to be {}, the hash of the line before, got {previous}",
+            to_hex(head)
+        ));
     }
     let kind = take_text(&mut fields, "kind")?;
     let body = Body::decode(&kind, fields.remove("body").ok_or("expected a `body`")?)?;
@@ -145,8 +168,15 @@ fn read_line(
 /// The fields of an object that must have exactly these names.
 fn fields(value: Value, names: &[&str]) -> Result<Map<String, Value>, String> {
     match value {
-        Value::Object(map) if map.len() == names.len() && names.iter().all(|name| map.contains_key(*name)) => Ok(map),
-        _ => Err(format!("expected an object with exactly the fields {}", names.join(", "))),
+        Value::Object(map)
+            if map.len() == names.len() && names.iter().all(|name| map.contains_key(*name)) =>
+        {
+            Ok(map)
+        }
+        _ => Err(format!(
+            "expected an object with exactly the fields {}",
+            names.join(", ")
+        )),
     }
 }
 
@@ -165,7 +195,9 @@ mod tests {
     use crate::{DpEvent, NoiseMultiplier};
 
     fn event() -> DpEvent {
-        DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(1.5).unwrap() }
+        DpEvent::Gaussian {
+            noise_multiplier: NoiseMultiplier::new(1.5).unwrap(),
+        }
     }
 
     fn header() -> Body {
@@ -198,11 +230,19 @@ mod tests {
     }
 
     fn claim() -> Claim {
-        Claim { accountant: "pld".into(), delta: 1e-5, epsilon: Some(2.5), epsilon_lower: None }
+        Claim {
+            accountant: "pld".into(),
+            delta: 1e-5,
+            epsilon: Some(2.5),
+            epsilon_lower: None,
+        }
     }
 
     fn reserve(round: u64) -> Body {
-        Body::Reserve(Reserve { round, event: event() })
+        Body::Reserve(Reserve {
+            round,
+            event: event(),
+        })
     }
 
     fn charge(round: u64) -> Body {
@@ -217,7 +257,10 @@ mod tests {
     }
 
     fn release(round: u64) -> Body {
-        Body::Release(Release { round, model_sha256: to_hex(&[5; 32]) })
+        Body::Release(Release {
+            round,
+            model_sha256: to_hex(&[5; 32]),
+        })
     }
 
     fn close(status: CloseStatus) -> Body {
@@ -235,7 +278,10 @@ mod tests {
         vec![
             header(),
             reserve(1),
-            Body::Void(Void { round: 1, reason: "interrupted".into() }),
+            Body::Void(Void {
+                round: 1,
+                reason: "interrupted".into(),
+            }),
             Body::Resume(Resume { released: 0 }),
             reserve(1),
             charge(1),
@@ -283,12 +329,28 @@ mod tests {
             let fault = read(edited.as_bytes()).unwrap_err();
             assert!(fault.record == record && fault.reason.contains(reason), "{fault}");
         };
-        check(text.replacen("\"divisor\":10.0", "\"divisor\":11.0", 1), 5, "signature");
-        check(text.replacen("\"divisor\":10.0", "\"divisor\":10.00", 1), 5, "canonical");
-        check(text.replacen(",\"kind\":\"charge\"", ", \"kind\":\"charge\"", 1), 5, "canonical");
+        check(
+            text.replacen("\"divisor\":10.0", "\"divisor\":11.0", 1),
+            5,
+            "signature",
+        );
+        check(
+            text.replacen("\"divisor\":10.0", "\"divisor\":10.00", 1),
+            5,
+            "canonical",
+        );
+        check(
+            text.replacen(",\"kind\":\"charge\"", ", \"kind\":\"charge\"", 1),
+            5,
+            "canonical",
+        );
         check(join(&[&lines[..3], &lines[4..]].concat()), 3, "sequence 3");
         check(join(&[&lines[..5], &lines[4..]].concat()), 5, "sequence 5");
-        check(join(&[&lines[..1], &lines[2..3], &lines[1..2]].concat()), 1, "sequence 1");
+        check(
+            join(&[&lines[..1], &lines[2..3], &lines[1..2]].concat()),
+            1,
+            "sequence 1",
+        );
         check(join(&[&lines[..4], &others[4..]].concat()), 4, "`previous`");
         check(join(&[&others[..1], &lines[1..]].concat()), 1, "`previous`");
         check(join(&lines[1..]), 0, "sequence 0");
@@ -304,7 +366,10 @@ mod tests {
                 let mut bytes = text.clone().into_bytes();
                 bytes[position] ^= 1 << bit;
                 // A flip into a line feed may leave a shorter valid ledger; what is certain is that the head differs.
-                assert!(read(&bytes).map_or(true, |ledger| ledger.head() != head), "byte {position}, bit {bit}");
+                assert!(
+                    read(&bytes).map_or(true, |ledger| ledger.head() != head),
+                    "byte {position}, bit {bit}"
+                );
             }
         }
     }
@@ -318,16 +383,38 @@ mod tests {
             assert!(fault.record == place && fault.reason.contains(reason), "{fault}");
         };
         fn change_charge(body: &mut Body, change: &dyn Fn(&mut Charge)) {
-            let Body::Charge(charge) = body else { panic!("a charge") };
+            let Body::Charge(charge) = body else {
+                panic!("a charge")
+            };
             change(charge);
         }
-        let other = DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(3.0).unwrap() };
-        check(5, &|body| change_charge(body, &|charge| charge.event = other.clone()), "`event`");
-        check(5, &|body| change_charge(body, &|charge| charge.divisor = 9.0), "`divisor`");
-        check(5, &|body| change_charge(body, &|charge| charge.claim.delta = 1e-4), "at delta 0.00001");
-        check(8, &|body| change_charge(body, &|charge| charge.claim.epsilon = Some(2.0)), "at least 2.5");
+        let other = DpEvent::Gaussian {
+            noise_multiplier: NoiseMultiplier::new(3.0).unwrap(),
+        };
+        check(
+            5,
+            &|body| change_charge(body, &|charge| charge.event = other.clone()),
+            "`event`",
+        );
+        check(
+            5,
+            &|body| change_charge(body, &|charge| charge.divisor = 9.0),
+            "`divisor`",
+        );
+        check(
+            5,
+            &|body| change_charge(body, &|charge| charge.claim.delta = 1e-4),
+            "at delta 0.00001",
+        );
+        check(
+            8,
+            &|body| change_charge(body, &|charge| charge.claim.epsilon = Some(2.0)),
+            "at least 2.5",
+        );
         let lower_close = |body: &mut Body| {
-            let Body::Close(close) = body else { panic!("a close") };
+            let Body::Close(close) = body else {
+                panic!("a close")
+            };
             close.claim.epsilon = Some(2.0);
         };
         check(10, &lower_close, "expected a claim of 2.5");
@@ -351,9 +438,20 @@ mod tests {
         check(&run[..1], reserve(2), "`reserve` of round 1");
         check(&run[..2], release(1), "`charge` or a `void` of round 1");
         check(&run[..2], reserve(2), "`charge` or a `void` of round 1");
-        check(&run[..2], close(CloseStatus::Finished), "`charge` or a `void` of round 1");
+        check(
+            &run[..2],
+            close(CloseStatus::Finished),
+            "`charge` or a `void` of round 1",
+        );
         check(&run[..6], charge(1), "`release` of round 1");
-        check(&run[..6], Body::Void(Void { round: 1, reason: String::new() }), "`release` of round 1");
+        check(
+            &run[..6],
+            Body::Void(Void {
+                round: 1,
+                reason: String::new(),
+            }),
+            "`release` of round 1",
+        );
         check(&run[..7], release(1), "`reserve` of round 2");
         check(&run, Body::Resume(Resume { released: 2 }), "closed");
         let interrupted = [&run[..7], &[close(CloseStatus::Interrupted)]].concat();
@@ -362,12 +460,18 @@ mod tests {
 
     #[test]
     fn an_interrupted_ledger_goes_on_with_its_own_key_only() {
-        let text = write(&[&whole_run()[..6], &[close(CloseStatus::Interrupted)]].concat(), 7);
+        let text = write(
+            &[&whole_run()[..6], &[close(CloseStatus::Interrupted)]].concat(),
+            7,
+        );
         let ledger = read(text.as_bytes()).unwrap();
-        assert!(LedgerWriter::resume(SigningKey::from_secret(&[8; 32]), &ledger).is_err());
+        assert!(LedgerWriter::resume(SigningKey::from_secret(&[8; 32]), &ledger).is_none());
         let mut writer = LedgerWriter::resume(SigningKey::from_secret(&[7; 32]), &ledger).unwrap();
         let more = [Body::Resume(Resume { released: 0 }), release(1), reserve(2)];
         let more: String = more.iter().map(|body| writer.append(body).unwrap()).collect();
-        assert_eq!(read((text + &more).as_bytes()).unwrap().order(), Order::Reserved { round: 2 });
+        assert_eq!(
+            read((text + &more).as_bytes()).unwrap().order(),
+            Order::Reserved { round: 2 }
+        );
     }
 }

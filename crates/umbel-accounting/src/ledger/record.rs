@@ -8,7 +8,10 @@ use crate::{AccountantKind, Delta, DpEvent, EpsilonBounds};
 
 /// The content of one record, by kind.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::exhaustive_enums, reason = "whoever reads a ledger must handle every kind")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever reads a ledger must handle every kind"
+)]
 pub enum Body {
     /// A round's cost became final; its sum may now be learnt.
     Charge(Charge),
@@ -171,7 +174,10 @@ pub struct Resume {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(clippy::exhaustive_enums, reason = "whoever reads a ledger must handle every way to end")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever reads a ledger must handle every way to end"
+)]
 pub enum CloseStatus {
     /// The next round would have overspent.
     BudgetExhausted,
@@ -249,7 +255,9 @@ mod event_field {
     use crate::DpEvent;
 
     pub(super) fn serialize<S: Serializer>(event: &DpEvent, serializer: S) -> Result<S::Ok, S::Error> {
-        event_json::encode(event).map_err(S::Error::custom)?.serialize(serializer)
+        event_json::encode(event)
+            .map_err(S::Error::custom)?
+            .serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DpEvent, D::Error> {

@@ -31,14 +31,19 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("public_key", &to_hex(&self.public_key())).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("public_key", &to_hex(&self.public_key()))
+            .finish_non_exhaustive()
     }
 }
 
 /// A short name for a public key that two people can compare: the first 16 bytes of its SHA-256 in groups of four digits.
 pub fn fingerprint(public_key: &[u8; 32]) -> String {
     let digits = to_hex(&Sha256::digest(public_key)[..16]);
-    let groups: Vec<_> = (0..digits.len()).step_by(4).map(|start| &digits[start..start + 4]).collect();
+    let groups: Vec<_> = (0..digits.len())
+        .step_by(4)
+        .map(|start| &digits[start..start + 4])
+        .collect();
     groups.join("-")
 }
 
@@ -54,17 +59,26 @@ pub struct LedgerWriter {
 impl LedgerWriter {
     /// A new ledger. Its first record must be a header.
     pub fn new(key: SigningKey) -> Self {
-        Self { head: [0; 32], key, order: Order::Empty, sequence: 0 }
+        Self {
+            head: [0; 32],
+            key,
+            order: Order::Empty,
+            sequence: 0,
+        }
     }
 
     /// Goes on after the last record of a ledger that was read and verified, with the key that signed it.
-    ///
-    /// Gives the key back if it is another one.
-    pub fn resume(key: SigningKey, ledger: &VerifiedLedger) -> Result<Self, SigningKey> {
+    /// None with any other key.
+    pub fn resume(key: SigningKey, ledger: &VerifiedLedger) -> Option<Self> {
         if key.public_key() != ledger.public_key() {
-            return Err(key);
+            return None;
         }
-        Ok(Self { head: ledger.head(), key, order: ledger.order(), sequence: ledger.records().len() as u64 })
+        Some(Self {
+            head: ledger.head(),
+            key,
+            order: ledger.order(),
+            sequence: ledger.records().len() as u64,
+        })
     }
 
     /// The line for `body`, with its line feed, to be stored before anything that depends on it happens.
@@ -93,7 +107,10 @@ impl LedgerWriter {
             "sequence": self.sequence,
         }));
         let signature = self.key.0.sign(&[SIGNATURE_CONTEXT, record.as_bytes()].concat());
-        let mut line = format!(r#"{{"record":{record},"signature":"{}"}}"#, to_hex(&signature.to_bytes()));
+        let mut line = format!(
+            r#"{{"record":{record},"signature":"{}"}}"#,
+            to_hex(&signature.to_bytes())
+        );
         self.head = Sha256::digest(line.as_bytes()).into();
         self.order = order;
         self.sequence += 1;
