@@ -628,7 +628,7 @@ fn the_curve_is_one_plan_seen_from_every_side() {
     );
     // δ(0) is the largest distance of the trade-off from that of guessing.
     let attacker = &found["attacker"];
-    assert_eq!(number(attacker, "advantage"), deltas[0]);
+    assert!((number(attacker, "advantage") / deltas[0] - 1.0).abs() < 1e-9);
     let widest = alphas
         .iter()
         .zip(&betas)
@@ -689,7 +689,6 @@ fn an_experiment_is_explained_as_it_is_run() {
             "trust",
             "neighbors",
             "simulated",
-            "epsilon",
             "epsilon_budget",
             "delta",
             "accountant",
@@ -714,10 +713,10 @@ fn an_experiment_is_explained_as_it_is_run() {
             let (explained, run) = (number(point, "epsilon"), number(round, "epsilon"));
             assert!((explained / run - 1.0).abs() < 1e-3, "{point}: {round}");
         }
-        assert_eq!(
-            explained["not_covered"].as_array().unwrap().len(),
-            privacy["not_covered"].as_array().unwrap().len()
-        );
+        // The last digit may depend on what the accountant was asked before.
+        let (told, run) = (number(&explained, "epsilon"), number(privacy, "epsilon"));
+        assert!((told / run - 1.0).abs() < 1e-9, "{told} {run}");
+        assert_eq!(explained["not_covered"], privacy["not_covered"]);
     }
 }
 
@@ -758,6 +757,11 @@ fn an_explanation_is_in_words_and_leaves_nothing_behind() {
     );
     let text = explain(&["privacy.epsilon=2.5"]).success().stdout;
     assert!(text.contains("all rounds are within it"), "{text}");
+    let text = explain(&["privacy.noise_multiplier=0.02"]).success().stdout;
+    assert!(
+        text.contains("NOT PRIVATE: SO LITTLE NOISE") && text.contains("infinite"),
+        "{text}"
+    );
     let text = explain(&["privacy.dangerous_no_noise=true"]).success().stdout;
     assert!(
         text.contains("NOT PRIVATE") && text.contains("infinite") && !text.contains("promise  "),

@@ -1,15 +1,16 @@
 //! `umbel budget`.
 
 mod answer;
+mod attacker;
 mod compare;
 mod curve;
 mod epsilon;
 mod explain;
+mod growth;
 mod noise;
 mod number;
 mod plan;
 mod plot;
-mod profile;
 mod scale;
 mod statement;
 mod steps;

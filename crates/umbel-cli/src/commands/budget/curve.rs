@@ -2,12 +2,14 @@
 
 use anyhow::Context as _;
 use serde::Serialize;
+use umbel_accounting::tradeoff::TradeOff;
 use umbel_accounting::{EpsilonBounds, accountant};
 
-use super::number::{self, finite, lower, percent_upper, text, upper, whole};
+use super::attacker::Attacker;
+use super::growth::{self, Growth};
+use super::number::{self, lower, text, upper, whole};
 use super::plan::Terms;
 use super::plot::plot;
-use super::profile::{self, Growth, Profile};
 use super::scale::Scale;
 use super::svg::{self, Panel};
 use super::{answer, statement};
@@ -16,6 +18,9 @@ use crate::output::{self, Bar};
 
 /// Most numbers of steps.
 const GROWTH_POINTS: u32 = 20;
+
+/// How many ε have their δ.
+const PROFILE_POINTS: u32 = 64;
 
 /// Everything that is shown.
 #[derive(Debug, Serialize)]
@@ -42,56 +47,30 @@ struct TradeOffPoint {
     false_negative_rate: f64,
 }
 
-/// What is left to guess whether a unit took part; upper bounds.
-#[derive(Debug, Serialize)]
-pub(super) struct Attacker {
-    /// The most by which the rate of true positives exceeds that of false positives.
-    pub(super) advantage: f64,
-    /// How probable it was beforehand that the unit took part.
-    pub(super) base_rate: f64,
-    /// Share of right guesses after seeing every release.
-    pub(super) best_success: f64,
-    /// Share of right guesses without seeing anything.
-    pub(super) blind_success: f64,
-}
-
 pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
     let terms = Terms::new(&args.terms)?;
     let (noise, steps) = (args.noise.noise_multiplier, args.steps.steps);
-    let counts = profile::counts(steps, GROWTH_POINTS, args.spacing);
-    let bar = Bar::new(
-        counts.len() as u64 + u64::from(profile::PROFILE_POINTS),
-        0,
-        "points",
-    );
+    let counts = growth::counts(steps, GROWTH_POINTS, args.spacing);
+    // What comes after the last count takes about as long as all before.
+    let bar = Bar::new(2 * counts.len() as u64, 0, "points");
     let tick = || bar.advance();
 
     let mut accountant = accountant(terms.accountant, terms.relation);
     let event = terms.step(noise);
-    let by_steps = profile::growth(accountant.as_mut(), &event, terms.delta, &counts, &tick)?;
+    let by_steps = growth::growth(accountant.as_mut(), &event, terms.delta, &counts, &tick)?;
     let bounds = accountant.epsilon(terms.delta)?;
-    let profile = Profile::new(accountant.as_ref(), finite(bounds.upper.value()), &tick)?;
-    let base_rate = args.base_rate.base_rate;
+    let trade_off = TradeOff::new(accountant.as_ref(), PROFILE_POINTS)?;
     let curve = Curve {
         answer: answer::Answer::new(&terms, noise, steps, bounds),
         by_steps,
-        by_epsilon: profile
-            .points()
-            .iter()
-            .map(|&(epsilon, delta)| EpsilonPoint { epsilon, delta })
-            .collect(),
+        by_epsilon: falling(trade_off.profile()),
         trade_off: false_positive_rates()
             .map(|rate| TradeOffPoint {
                 false_positive_rate: rate,
-                false_negative_rate: profile.false_negatives(rate),
+                false_negative_rate: trade_off.false_negative_rate(rate),
             })
             .collect(),
-        attacker: Attacker {
-            advantage: profile.advantage(),
-            base_rate,
-            best_success: profile::best_success(accountant.as_ref(), base_rate)?,
-            blind_success: profile::blind_success(base_rate),
-        },
+        attacker: Attacker::new(accountant.as_ref(), args.base_rate.base_rate)?,
     };
     bar.finish();
 
@@ -109,29 +88,24 @@ pub(super) fn run(args: &CurveArgs) -> anyhow::Result<()> {
     output::result(&shown)
 }
 
+/// A profile whose δ never rises: a bound that holds at some ε holds at every larger one.
+fn falling(profile: &[(f64, f64)]) -> Vec<EpsilonPoint> {
+    let mut least = 1.0_f64;
+    let fall = |&(epsilon, delta): &(f64, f64)| {
+        least = least.min(delta);
+        EpsilonPoint {
+            epsilon,
+            delta: least,
+        }
+    };
+    profile.iter().map(fall).collect()
+}
+
 /// Where the trade-off is shown: some that are rare, then every hundredth.
 fn false_positive_rates() -> impl Iterator<Item = f64> {
     let rare = [0.0, 1e-6, 1e-5, 1e-4, 1e-3];
     rare.into_iter()
         .chain((1..=100).map(|hundredths| f64::from(hundredths) / 100.0))
-}
-
-impl Attacker {
-    /// In words, a line each.
-    pub(super) fn lines(&self) -> Vec<String> {
-        vec![
-            format!(
-                "advantage: the rate of true positives exceeds that of false positives by at most {}",
-                percent_upper(self.advantage)
-            ),
-            format!(
-                "best success: right in at most {} of guesses, where {} is right without any release (base rate {})",
-                percent_upper(self.best_success),
-                percent_upper(self.blind_success),
-                text(self.base_rate)
-            ),
-        ]
-    }
 }
 
 impl Curve {
@@ -171,7 +145,7 @@ impl Curve {
 
         lines.push("\nδ by ε, after all steps\n".to_owned());
         lines.push(format!("  {:>12}  {:>12}", "ε", "δ at most"));
-        for point in self.by_epsilon.iter().step_by(4) {
+        for point in self.by_epsilon.iter().step_by(7) {
             lines.push(format!(
                 "  {:>12}  {:>12}",
                 upper(point.epsilon),

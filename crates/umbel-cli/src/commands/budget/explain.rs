@@ -4,11 +4,12 @@ mod words;
 
 use serde::Serialize;
 use umbel_accounting::{Delta, accountant, calibrate};
+use umbel_mechanisms::{CentralGaussian, NoiseKind};
 use umbel_sim::Prepared;
 
-use super::curve::Attacker;
+use super::attacker::Attacker;
+use super::growth::{self, Growth};
 use super::number::{finite, whole};
-use super::profile::{self, Growth, Profile};
 use crate::args::budget::{ExplainArgs, Spacing};
 use crate::commands::experiment;
 use crate::output;
@@ -84,8 +85,17 @@ impl Explanation {
         let (kind, relation, event) = (settings.accountant, plan.relation(), plan.round_event());
 
         let mut accountant = accountant(kind, relation);
-        let counts = profile::counts(settings.rounds, GROWTH_POINTS, Spacing::Log);
-        let by_rounds = profile::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?;
+        let counts = growth::counts(settings.rounds, GROWTH_POINTS, Spacing::Log);
+        let mut by_rounds = growth::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?;
+        // Beyond this the sampler of the noise is not certified.
+        let most = match mechanism.noise_kind() {
+            Some(NoiseKind::Rounded) => CentralGaussian::MAX_EPSILON,
+            _ => f64::INFINITY,
+        };
+        let certified = |epsilon: f64| finite(epsilon).filter(|epsilon| *epsilon <= most);
+        by_rounds
+            .iter_mut()
+            .for_each(|point| point.epsilon = point.epsilon.and_then(certified));
         let bounds = accountant.epsilon(accounted)?;
         let rounds_within_budget = match settings.epsilon_budget {
             Some(limit) if bounds.upper > limit => {
@@ -94,7 +104,6 @@ impl Explanation {
             Some(_) => Some(settings.rounds),
             None => None,
         };
-        let profile = Profile::new(accountant.as_ref(), finite(bounds.upper.value()), &|| ())?;
         let sampling = plan.sampling();
         let sampling_rate = settings.cohort / whole(settings.population);
         Ok(Self {
@@ -103,7 +112,7 @@ impl Explanation {
             trust: settings.trust.as_str(),
             neighbors: relation.as_str(),
             simulated: true,
-            epsilon: finite(bounds.upper.value()),
+            epsilon: certified(bounds.upper.value()),
             epsilon_lower: bounds.lower.and_then(|lower| finite(lower.value())),
             epsilon_budget: settings.epsilon_budget.map(|limit| limit.value()),
             delta: settings.delta.value(),
@@ -120,18 +129,9 @@ impl Explanation {
             noise_std_dev: mechanism.noise_std_dev(),
             parameters: prepared.initial.len() as u64,
             by_rounds,
-            attacker: Attacker {
-                advantage: profile.advantage(),
-                base_rate,
-                best_success: profile::best_success(accountant.as_ref(), base_rate)?,
-                blind_success: profile::blind_success(base_rate),
-            },
+            attacker: Attacker::new(accountant.as_ref(), base_rate)?,
             warnings: prepared.warnings(),
-            not_covered: words::not_covered(
-                mechanism
-                    .noise_kind()
-                    .is_some_and(|kind| kind.as_str() == "continuous"),
-            ),
+            not_covered: words::not_covered(prepared),
         })
     }
 }

@@ -1,6 +1,9 @@
 //! An experiment's promise in plain words.
 
 use umbel_accounting::{Epsilon, EpsilonBounds};
+use umbel_experiment::PartitionSettings;
+use umbel_mechanisms::{CentralGaussian, NoiseKind};
+use umbel_sim::Prepared;
 
 use super::Explanation;
 use crate::commands::budget::number::{self, near, text, upper, whole};
@@ -15,18 +18,25 @@ pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<(
     }
 }
 
-/// What the promise does not cover.
-pub(super) fn not_covered(continuous_noise: bool) -> Vec<&'static str> {
+/// What the promise does not cover, as a run's summary says it.
+pub(super) fn not_covered(prepared: &Prepared) -> Vec<&'static str> {
     let mut list = vec![
-        "the model file of a simulation: its noise is reproducible from the seed, so the ε describes the mechanism",
         "the server itself, which sees every update",
         "who is contacted in which round, seen from the network",
         "one client slowing another past a round's deadline",
         "the choice of settings: what was learnt by trying them on this data is not charged",
-        "diagnostics marked simulator_only: they are computed on clients' data without noise",
+        "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
         "a person whose data are held by several clients",
     ];
-    if continuous_noise {
+    let experiment = &prepared.experiment;
+    let by_key = matches!(experiment.data.partition, PartitionSettings::ByKey { .. });
+    if experiment.federation.clients.is_none() && by_key {
+        list.push("the number of clients, which was counted: declare it as federation.clients");
+    }
+    if experiment.data.classes.is_none() {
+        list.push("the number of classes, which was counted: declare it as data.classes");
+    }
+    if prepared.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
         list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
     }
     list
@@ -57,8 +67,15 @@ impl Explanation {
 
     fn promise(&self) -> Vec<String> {
         let Some(epsilon) = self.epsilon else {
+            let why = match self.noise_multiplier {
+                None => "NO NOISE IS ADDED, ε IS INFINITE".to_owned(),
+                Some(_) => format!(
+                    "SO LITTLE NOISE IS ADDED THAT NO ε UP TO {} HOLDS",
+                    CentralGaussian::MAX_EPSILON
+                ),
+            };
             return vec![
-                "  NOT PRIVATE: NO NOISE IS ADDED, ε IS INFINITE. NOTHING IS PROMISED TO ANYBODY.".to_owned(),
+                format!("  NOT PRIVATE: {why}. NOTHING IS PROMISED TO ANYBODY."),
                 format!("  unit           {}: all data of one client", self.unit),
                 format!("  relation       {}: one client is there or not", self.neighbors),
                 format!(
