@@ -44,7 +44,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long = "set", value_name = "section.key=value")]
     pub(crate) settings: Vec<String>,
 
-    /// Where to leave the results: a directory that is absent or empty [default: runs/<name>-<time>].
+    /// Where to leave the results: a directory that is absent or empty [default: runs/NAME-TIME].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
