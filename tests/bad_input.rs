@@ -52,6 +52,14 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("privacy.epsilon=-1", &["privacy.epsilon", "above 0", "got -1"]),
     ("privacy.epsilon=nan", &["privacy.epsilon", "above 0", "got NaN"]),
     ("privacy.epsilon=inf", &["privacy.epsilon", "finite", "got inf"]),
+    (
+        "privacy.epsilon=500",
+        &["privacy.epsilon", "at most 300", "got 500"],
+    ),
+    (
+        "federation.clients=39",
+        &["federation.clients", "at least 40", "got 39"],
+    ),
     ("privacy.epsilon=eight", &["privacy.epsilon", "number", "eight"]),
     (
         "privacy.max_epsilon=0",
@@ -599,7 +607,11 @@ fn a_run_of_another_experiment_or_data_is_not_resumed() {
     let images = folder.read("data/train-images.gz");
     folder.write("data/train-images.gz", &idx_images(&labels(480, 1), 99));
     let outcome = folder.umbel().args(&["simulate", "--resume", "run"]).run();
-    assert!(outcome.failure(1).contains("data_sha256"), "{}", outcome.stderr);
+    assert!(
+        outcome.failure(1).contains("the data are not those"),
+        "{}",
+        outcome.stderr
+    );
     folder.write("data/train-images.gz", &images);
 
     // One digit of the ledger, changed.
@@ -685,7 +697,7 @@ fn unusual_but_possible_settings_work() {
         "federation.cohort=40",
         "federation.cohort=0.001",
         "privacy.epsilon=1e-3",
-        "privacy.epsilon=500",
+        "privacy.epsilon=200",
         "privacy.noise_multiplier=1e6",
         "privacy.delta=1e-15",
         "privacy.clip_norm=1e-6",
@@ -695,6 +707,7 @@ fn unusual_but_possible_settings_work() {
         "data.partition={ kind = \"iid\", clients = 900 }",
         "data.partition={ kind = \"dirichlet\", clients = 480, alpha = 0.01 }",
         "data.pool=8",
+        "data.classes=12",
         "seed=9223372036854775807",
         "name=A.b-c_9",
     ]

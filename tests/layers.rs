@@ -185,3 +185,30 @@ fn other_variables_of_the_environment_are_no_settings() {
         .run_dir("run")
         .check_same_results(&folder.finished("plain", &[]));
 }
+
+/// What is declared is what counts: q, the noise and the check of δ do not follow who happens to be in the data.
+#[test]
+fn a_declared_number_of_clients_is_what_counts() {
+    let folder = Folder::new();
+    let summary = |name: &str, clients: &str| {
+        let settings = [
+            clients,
+            "federation.rounds=2",
+            "federation.cohort=10",
+            "privacy.epsilon=3",
+        ];
+        folder.finished(name, &settings).summary()
+    };
+    let counted = summary("counted", "federation.clients=40");
+    let declared = summary("declared", "federation.clients=50");
+    assert_eq!(
+        (counted["clients"].as_u64(), declared["clients"].as_u64()),
+        (Some(40), Some(50))
+    );
+    assert_eq!(declared["privacy"]["sampling_rate"].as_f64(), Some(0.2));
+    let noise = |summary: &serde_json::Value| summary["privacy"]["noise_multiplier"].as_f64().unwrap();
+    assert!(
+        noise(&declared) < noise(&counted),
+        "a smaller rate needs less noise"
+    );
+}

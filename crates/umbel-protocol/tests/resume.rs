@@ -108,10 +108,17 @@ fn another_plan_is_refused_by_the_field_that_differs() {
         initial(),
         "rounds",
     );
+    check(settings(), vec![0.25; DIMENSION], "initial_model_sha256");
+}
+
+#[test]
+fn other_data_are_refused() {
+    let (store, checkpoints) = uninterrupted();
     let mut other = settings();
     other.description.data_sha256 = "22".into();
-    check(other, initial(), "data_commitment");
-    check(settings(), vec![0.25; DIMENSION], "initial_model_sha256");
+    let resumed = Resumed::new(&store.ledger(), Some(checkpoints[2].clone()));
+    let error = Run::resume(RunPlan::new(other).unwrap(), sources(), initial(), resumed, 1).unwrap_err();
+    assert_eq!(error, ResumeError::OtherData);
 }
 
 #[test]

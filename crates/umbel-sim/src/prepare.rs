@@ -197,6 +197,17 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
             CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?,
             None,
         ),
+        NoiseLevel::Epsilon(target)
+            if kind == NoiseKind::Rounded && target.value() > CentralGaussian::MAX_EPSILON =>
+        {
+            let most = CentralGaussian::MAX_EPSILON;
+            return Err(PlanError::Setting {
+                key: "privacy.epsilon",
+                expected: format!("at most {most}, up to which rounded noise is certified"),
+                got: target.to_string(),
+            }
+            .into());
+        }
         NoiseLevel::Epsilon(target) => {
             let noise_multiplier = calibrated(experiment, target, sampling, trust.relation())?;
             (

@@ -245,8 +245,7 @@ impl<'a> World<'a> {
                         }
                         let client = ClientRound::new(invitation);
                         let seed = seeds.derive(Purpose::Shuffling, client.round().0, to.0);
-                        let examples =
-                            usize::try_from(to.0).map_or(&[][..], |place| prepared.partition.examples(place));
+                        let examples = prepared.examples(to);
                         let report = trainer.train(
                             client.model(),
                             examples,

@@ -168,12 +168,7 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         if privacy.simulated { "yes" } else { "no" }
     ));
     lines.push("  not covered".to_owned());
-    lines.extend(
-        privacy
-            .not_covered
-            .iter()
-            .map(|item| format!("    - {item}")),
-    );
+    lines.extend(privacy.not_covered.iter().map(|item| format!("    - {item}")));
     let multiplier = privacy
         .noise_multiplier
         .map_or_else(|| "none".to_owned(), |multiplier| format!("{multiplier:.4}"));

@@ -54,6 +54,11 @@ pub enum ResumeError {
     /// The run is over.
     #[error("the run is closed: there is nothing to resume")]
     Closed,
+    /// The clients' data, their split, or the test set differ from what the ledger is bound to.
+    #[error(
+        "the data are not those that the run began with: their hash does not fit the ledger's `data_commitment`"
+    )]
+    OtherData,
     /// The plan is not the one that the ledger's header promises.
     #[error("the plan is not the one on the ledger: `{field}` was {expected}, got {got}")]
     OtherPlan {
@@ -131,7 +136,11 @@ impl Run {
         mut resumed: Resumed,
         n_threads: usize,
     ) -> Result<Self, ResumeError> {
-        same_plan(&resumed.header, &header(&plan, &sources, &initial).0)?;
+        let (now, _) = header(&plan, &sources, &initial);
+        same_plan(&resumed.header, &now)?;
+        if resumed.header.data_commitment != now.data_commitment {
+            return Err(ResumeError::OtherData);
+        }
         let simulated = resumed.header.simulated;
         let released = resumed.releases.last().map_or(0, |(round, _)| *round);
         let at = resumed
@@ -227,7 +236,6 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         delta,
         epsilon_budget,
         experiment_sha256,
-        data_commitment,
         initial_model_sha256,
     );
     Ok(())
