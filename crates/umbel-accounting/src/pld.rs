@@ -67,6 +67,7 @@ impl Accountant for PldAccountant {
             primitive::add(&mut applications, primitive, count).map_err(|reason| self.unsupported(reason))?;
         }
         self.applications = applications;
+        self.cache.get_mut().unwrap_or_else(PoisonError::into_inner).forget();
         Ok(())
     }
 
@@ -79,7 +80,9 @@ impl Accountant for PldAccountant {
             }
             Shape::General => {
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-                epsilon_bounds(&self.applications, delta.value(), &mut cache)
+                let (lower, upper) = epsilon_bounds(&self.applications, delta.value(), &mut cache);
+                cache.remember(upper, delta.value());
+                (lower, upper)
             }
         };
         // A lower bound of 0 says nothing, unless the upper bound is 0 too.
@@ -100,7 +103,8 @@ impl Accountant for PldAccountant {
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
                 let by_transform = numeric::delta(&self.applications, epsilon.value(), &mut cache);
                 let by_order = rdp::log_delta(&self.applications, epsilon.value()).exp();
-                by_transform.map_or(by_order, |upper| upper.min(by_order))
+                // A bound that was reported as ε at δ is not contradicted by another grid.
+                by_transform.map_or(by_order, |upper| upper.min(by_order)).min(cache.known_delta(epsilon.value()))
             }
         })
     }

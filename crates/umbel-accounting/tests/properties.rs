@@ -89,7 +89,10 @@ proptest! {
         prop_assert!(lower <= upper);
         prop_assert!(upper <= renyi * (1.0 + 1e-4) + 1e-9, "{upper} {renyi}");
         prop_assert!(renyi >= lower);
-        prop_assert!(upper - lower <= (0.01 * upper).max(0.002), "{lower} {upper}");
+        // Far below the precision of f64, and below the chance that the unit is in any sample, bounds hold but are wide.
+        if log_delta > -35.0 {
+            prop_assert!(upper - lower <= (0.01 * upper).max(0.002), "{lower} {upper}");
+        }
     }
 
     #[test]
@@ -100,8 +103,7 @@ proptest! {
         let delta = log_delta.exp();
         let accountant = composed(kind, relation, &[(sampled(rate, noise), count)]);
         let (lower, upper) = bounds(accountant.as_ref(), delta);
-        // A grid for one number is not the grid for the other: to the relative precision of ε.
-        let at = accountant.delta(Epsilon::new(upper * (1.0 + 1e-4) + 1e-12).unwrap()).unwrap();
+        let at = accountant.delta(Epsilon::new(upper).unwrap()).unwrap();
         prop_assert!(at <= delta * (1.0 + 1e-9), "{at} {delta}");
         if lower > 1e-6 {
             let below = accountant.delta(Epsilon::new(lower * (1.0 - 1e-9)).unwrap()).unwrap();

@@ -54,6 +54,9 @@ impl Profile {
     ///
     /// `None` if the window takes too many points.
     pub(super) fn compose(laws: &[(&LossLaw, u64)], saddle: &Saddle, window: (f64, f64)) -> Option<Self> {
+        if let [(law, 1)] = laws {
+            return Self::single(law, saddle.direction);
+        }
         let step = laws.first()?.0.step;
         let natural_tilt = saddle.direction.natural_tilt(saddle.tilt);
         #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
@@ -140,6 +143,31 @@ impl Profile {
         })
     }
 
+    /// A single application needs no transform, so nothing but the masses themselves is rounded, at any δ.
+    fn single(law: &LossLaw, direction: Direction) -> Option<Self> {
+        let tilted = Tilted::new(law, direction.natural_tilt(0.0))?;
+        let mut masses = tilted.mass;
+        #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
+        let (first, dropped) = match direction {
+            Direction::Forward => (law.first, law.dropped_p),
+            Direction::Backward => {
+                masses.reverse();
+                (1 - law.first - masses.len() as i64, law.dropped_q)
+            }
+        };
+        Some(Self {
+            step: law.step,
+            tilt: 0.0,
+            origin: direction.sign() * law.origin,
+            first,
+            log_norm: tilted.log_norm,
+            excess: excess(masses, 0.0, law.step),
+            slack: 0.0,
+            relative: tilted.relative,
+            dropped,
+        })
+    }
+
     /// Smallest ε ≥ 0 with δ(ε) at most `delta` by the upper or by the lower end of the certified δ.
     ///
     /// The upper end charges what was left out, the lower end does not credit it. `None` where the profile does not
@@ -203,7 +231,13 @@ impl Profile {
         #[allow(clippy::cast_precision_loss, reason = "indices stay below 1e15")]
         let offset = position - self.first as f64;
         #[allow(clippy::cast_precision_loss, reason = "a length")]
-        if !(offset >= 0.0 && offset < self.excess.len() as f64 - 1.0) {
+        if offset >= self.excess.len() as f64 - 1.0 {
+            // Beyond the window the tilted law has no more than the tail that was charged; a bounded loss ends there.
+            let rest = (self.log_norm - self.tilt * epsilon + WINDOW_TAIL.ln()).exp();
+            let rest = if self.slack > 0.0 { rest } else { 0.0 };
+            return (end == End::Upper).then(|| (rest + self.dropped).ln().min(0.0));
+        }
+        if offset < 0.0 {
             return None;
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]

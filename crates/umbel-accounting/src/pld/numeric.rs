@@ -13,22 +13,25 @@ use crate::primitive::{Applications, Primitive};
 pub(super) struct Cache {
     laws: Vec<(LawKey, Arc<LossLaw>)>,
     outline: Option<(Vec<Primitive>, f64, Outline)>,
+    /// Pairs of ε and δ that were shown to hold for what is composed.
+    known: Vec<(f64, f64)>,
 }
 
 /// Lower and upper bound on ε at `delta`, aimed at the usual precision; `None` where the transform cannot give any.
 pub(super) fn epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-    epsilon_to(precision(applications), applications, delta, cache)
+    bounds(&Plan::new(applications, delta, precision(applications), cache)?, delta, cache)
 }
 
-/// The same, with the upper bound aimed at a relative error of `precision`.
-pub(super) fn epsilon_to(
-    precision: f64,
-    applications: &Applications,
-    delta: f64,
-    cache: &mut Cache,
-) -> Option<(f64, f64)> {
-    let plan = Plan::new(applications, delta, precision, cache)?;
-    let worst = worst_direction(&plan, delta, cache)?;
+/// The same, with the upper bound aimed at a relative error of `precision` whatever it takes.
+#[cfg(test)]
+pub(super) fn epsilon_to(precision: f64, applications: &Applications, delta: f64) -> Option<(f64, f64)> {
+    let mut cache = Cache::default();
+    let plan = Plan::new(applications, delta, precision, &mut cache)?;
+    bounds(&Plan { most_points: 6e6, ..plan }, delta, &mut cache)
+}
+
+fn bounds(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
+    let worst = worst_direction(plan, delta, cache)?;
     // The worse direction's lower bound is one for the whole; the other's could only be smaller.
     let lower = plan.lower(&worst, delta, cache);
     Some((lower.clamp(0.0, worst.upper), worst.upper))
@@ -103,6 +106,8 @@ struct Plan {
     tail: f64,
     /// Relative error of ε aimed at.
     precision: f64,
+    /// Where the wanted grid would have more points than this, it is coarser: time and memory before precision.
+    most_points: f64,
 }
 
 impl Plan {
@@ -126,7 +131,7 @@ impl Plan {
                 outline
             }
         };
-        Some(Self { applications, outline, total, tail, precision })
+        Some(Self { applications, outline, total, tail, precision, most_points: MOST_POINTS })
     }
 
     fn directions(&self) -> Vec<Direction> {
@@ -192,7 +197,7 @@ impl Plan {
         }
         let eta = 0.01 * delta;
         let wanted = 0.5 * GOOD_ENOUGH * found.upper / (-0.5 * self.total * eta.ln()).sqrt();
-        let step = power_of_two(wanted).min(found.step).max(2.0 * power_of_two(self.outline.span() / (4.0 * MOST_POINTS)));
+        let step = power_of_two(wanted).min(found.step).max(2.0 * power_of_two(self.outline.span() / (4.0 * self.most_points)));
         let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
         Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
@@ -218,7 +223,7 @@ impl Plan {
             .find(|&step| self.outline.rounding(answer, step) <= 0.5 * wanted)
             .unwrap_or(smooth);
         let (low, high) = self.outline.window(used, 0.0);
-        step.max(2.0 * power_of_two((high - low).max(self.outline.span()) / MOST_POINTS))
+        step.max(2.0 * power_of_two((high - low).max(self.outline.span()) / self.most_points))
     }
 
     fn profile(&self, saddle: &Saddle, step: f64, bound: Bound, cache: &mut Cache) -> Option<Profile> {
@@ -238,6 +243,24 @@ fn power_of_two(number: f64) -> f64 {
 }
 
 impl Cache {
+    /// Remembers that δ(`epsilon`) is at most `delta`.
+    pub(super) fn remember(&mut self, epsilon: f64, delta: f64) {
+        if self.known.len() >= MOST_KNOWN {
+            self.known.remove(0);
+        }
+        self.known.push((epsilon, delta));
+    }
+
+    /// What is known of δ at `epsilon`, which falls with ε.
+    pub(super) fn known_delta(&self, epsilon: f64) -> f64 {
+        self.known.iter().filter(|(at, _)| *at <= epsilon).map(|(_, delta)| *delta).fold(1.0, f64::min)
+    }
+
+    /// Forgets what held before more was composed.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
     fn law(&mut self, primitive: &Primitive, step: f64, tail: f64, bound: Bound) -> Option<Arc<LossLaw>> {
         let key = LawKey { primitive: *primitive, step, tail, bound };
         if let Some((_, law)) = self.laws.iter().find(|(present, _)| *present == key) {
@@ -264,6 +287,7 @@ struct LawKey {
 }
 
 const MOST_LAWS: usize = 8;
+const MOST_KNOWN: usize = 32;
 
 /// The share of δ that may be left out in tails.
 const TAIL_SHARE: f64 = 1e-6;
@@ -271,7 +295,7 @@ const TAIL_SHARE: f64 = 1e-6;
 /// Relative error of ε that the grid aims at, for up to ten thousand applications; it grows with their fourth root.
 const PRECISION: f64 = 2e-5;
 
-/// Where the wanted grid would have more points than this, it is coarser: time and memory before precision.
+/// The usual limit of the number of grid points.
 const MOST_POINTS: f64 = 1e6;
 
 /// How much wider the grid is that shows which direction is worse.

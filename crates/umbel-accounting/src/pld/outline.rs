@@ -112,14 +112,6 @@ impl Outline {
         0.5 * (saddle.tilt + 1.0) * variance
     }
 
-    /// The largest loss of the composition in this direction.
-    fn largest(&self, direction: Direction) -> f64 {
-        let of_group = |nodes: &Nodes| {
-            nodes.iter().fold(f64::NEG_INFINITY, |largest, node| largest.max(direction.sign() * node.0))
-        };
-        self.groups.iter().map(|(nodes, count)| count * of_group(nodes)).sum()
-    }
-
     /// Distance between the smallest and the largest loss of a single application.
     pub(super) fn span(&self) -> f64 {
         let of_group = |nodes: &Nodes| {
@@ -172,22 +164,23 @@ impl Outline {
 
     /// Smallest tilt at which `reached` holds, bracketed by steps of a factor: weak plans have tilts in the thousands.
     ///
-    /// No tilt is the largest, but where the loss is bounded and the tilted law already sits at its end, more is no use.
+    /// Where the loss is bounded and the tilted law already is a single point at its end, more is no use.
     fn saddle(&self, direction: Direction, reached: impl Fn(f64, Cumulant) -> bool) -> Saddle {
         let at = |tilt: f64| self.cumulant(direction.natural_tilt(tilt));
-        let end = self.largest(direction);
-        let reached = |tilt: f64, cumulant: Cumulant| {
-            tilt * (end - direction.sign() * cumulant.mean) < AT_THE_END || reached(tilt, cumulant)
-        };
         let deviation = at(0.0).variance.sqrt();
+        let largest = if deviation > 0.0 { LARGEST_TILT / deviation } else { 1.0 };
         let smallest = if deviation > 0.0 { (0.05 / deviation).min(1e-3) } else { 1e-3 };
         let mut high = smallest;
-        while high < LARGEST_TILT && !reached(high, at(high)) {
+        let done = |tilt: f64| {
+            let cumulant = at(tilt);
+            tilt * cumulant.variance.sqrt() < AT_A_POINT || reached(tilt, cumulant)
+        };
+        while high < largest && !done(high) {
             high *= 4.0;
         }
         let tilt = if high > smallest {
             let (_, log_tilt) =
-                bisect((0.25 * high).ln(), high.ln(), 1e-3 / high.ln().abs().max(1.0), |x| reached(x.exp(), at(x.exp())));
+                bisect((0.25 * high).ln(), high.ln(), 1e-3 / high.ln().abs().max(1.0), |x| done(x.exp()));
             log_tilt.exp()
         } else {
             smallest
@@ -235,7 +228,7 @@ impl Outline {
         let tilt = saddle.direction.natural_tilt(saddle.tilt);
         let centre = self.cumulant(tilt);
         let widened = |tilt: f64| tilt.abs() * (1.0 + tilt.abs()) * rounding / 8.0;
-        let deviation = (centre.variance + 0.25 * rounding).sqrt();
+        let deviation = (centre.variance + 0.25 * rounding).sqrt().max(1e-9 * centre.mean.abs()).max(f64::MIN_POSITIVE.sqrt());
         let typical = (2.0 * WINDOW_EXPONENT).sqrt() / deviation;
         let reach = |sign: f64| {
             (-5..=5)
@@ -261,8 +254,11 @@ pub(super) const WINDOW_TAIL: f64 = 1e-17;
 /// A factor e^12 of f64's 36 may go into a narrower window.
 const LOG_WEIGHT_GIVEN_AWAY: f64 = 12.0;
 
-const LARGEST_TILT: f64 = 1e15;
-const AT_THE_END: f64 = 0.01;
+/// In units of one over the standard deviation of the composed loss. A Gaussian loss has 40 at δ = 1e-300.
+const LARGEST_TILT: f64 = 1e3;
+
+/// Product of tilt and standard deviation below which a law is one point.
+const AT_A_POINT: f64 = 1e-6;
 
 /// Merges neighbours where there are very many nodes.
 fn thinned(mut nodes: Nodes) -> Nodes {

@@ -28,7 +28,7 @@ fn gaussians_on_the_transform_path_match_the_closed_form() {
             for delta in [1e-5, 1e-13, 1e-30] {
                 #[allow(clippy::cast_precision_loss, reason = "small numbers")]
                 let each = Primitive::Gaussian { mu: mu / (count as f64).sqrt() };
-                let (lower, upper) = numeric::epsilon_to(1e-5, &vec![(each, count)], delta, &mut Cache::default()).unwrap();
+                let (lower, upper) = numeric::epsilon_to(1e-5, &vec![(each, count)], delta).unwrap();
                 let (_, exact) = gaussian::epsilon(mu, delta);
                 let precision = 1e-5 * exact;
                 assert!(lower <= exact * (1.0 + 1e-12) && exact <= upper * (1.0 + 1e-12), "{mu} {count} {delta}");
