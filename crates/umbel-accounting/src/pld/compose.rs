@@ -113,6 +113,7 @@ impl Profile {
         #[allow(clippy::cast_precision_loss, reason = "a length")]
         let count = length as f64;
         let mean_modulus = 2.0 * product.iter().map(|value| value.norm_sqr().sqrt()).sum::<f64>() / count;
+        let mean_square = 2.0 * product.iter().map(Complex::norm_sqr).sum::<f64>() / count;
         let mut composed = buffer;
         backward.process(&mut product, &mut composed).ok()?;
         drop(product);
@@ -129,7 +130,12 @@ impl Profile {
                 1 - low - length
             }
         };
-        let noise = 4.0 * applications.max(1.0) * f64::EPSILON * count.log2() * mean_modulus;
+        // Round-off in the masses, relative to the spectrum: the weights of `excess` bound what it does there, each mass by
+        // the mean modulus, or all of them together by Cauchy and Schwarz.
+        let unit = 4.0 * applications.max(1.0) * f64::EPSILON * count.log2();
+        let each = mean_modulus * geometric(saddle.tilt, step).min(count);
+        let together = (mean_square * geometric_square(saddle.tilt, step)).sqrt();
+        let slack = unit * each.min(together) + WINDOW_TAIL;
         Some(Self {
             step,
             tilt: saddle.tilt,
@@ -137,7 +143,7 @@ impl Profile {
             first,
             log_norm,
             excess: excess(composed, saddle.tilt, step),
-            slack: noise * geometric(saddle.tilt, step).min(count) + WINDOW_TAIL,
+            slack,
             relative: relative + 4.0 * f64::EPSILON * (log_norm.abs() + 2.0),
             dropped,
         })
@@ -381,6 +387,14 @@ fn transforms(length: usize) -> Transforms {
 fn geometric(tilt: f64, step: f64) -> f64 {
     let term = |rate: f64| (-rate * step).exp() / -(-rate * step).exp_m1();
     term(tilt) - term(tilt + 1.0)
+}
+
+/// Σ_{k≥1} e^{−2lkD}(1 − e^{−kD})².
+fn geometric_square(tilt: f64, step: f64) -> f64 {
+    let term = |rate: f64| (-rate * step).exp() / -(-rate * step).exp_m1();
+    let sum = term(2.0 * tilt) - 2.0 * term(2.0 * tilt + 1.0) + term(2.0 * tilt + 2.0);
+    // The three terms nearly cancel at large tilts.
+    sum.max(0.0) + 16.0 * f64::EPSILON * term(2.0 * tilt)
 }
 
 fn wrapped(index: i64, length: usize) -> usize {

@@ -173,7 +173,8 @@ impl Outline {
         let mut high = smallest;
         let done = |tilt: f64| {
             let cumulant = at(tilt);
-            tilt * cumulant.variance.sqrt() < AT_A_POINT || reached(tilt, cumulant)
+            let at_a_point = tilt * deviation > 10.0 && tilt * cumulant.variance.sqrt() < AT_A_POINT;
+            at_a_point || reached(tilt, cumulant)
         };
         while high < largest && !done(high) {
             high *= 4.0;
