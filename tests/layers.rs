@@ -206,7 +206,7 @@ fn a_declared_number_of_clients_is_what_counts() {
         (Some(40), Some(50))
     );
     assert_eq!(declared["privacy"]["sampling_rate"].as_f64(), Some(0.2));
-    let noise = |summary: &serde_json::Value| summary["privacy"]["noise_multiplier"].as_f64().unwrap();
+    let noise = |summary: &Value| summary["privacy"]["noise_multiplier"].as_f64().unwrap();
     assert!(
         noise(&declared) < noise(&counted),
         "a smaller rate needs less noise"

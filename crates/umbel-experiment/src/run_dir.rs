@@ -238,7 +238,7 @@ fn write_with(path: &Path, content: &[u8], owner_only: bool) -> Result<(), FileE
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        sync_directory(path.parent().unwrap_or(Path::new("")))
+        sync_directory(path.parent().unwrap_or_else(|| Path::new("")))
     })();
     written.map_err(|source| {
         // The write has failed already; a temporary file that cannot be removed either is no further harm.

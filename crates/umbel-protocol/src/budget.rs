@@ -7,7 +7,6 @@ use umbel_accounting::{
     Accountant, AccountantKind, AccountingError, Delta, DpEvent, Epsilon, EpsilonBounds, NeighboringRelation,
     Unsupported,
 };
-use umbel_mechanisms::{CentralGaussian, NoiseKind};
 
 use crate::{BudgetExhausted, RoundId, RunPlan};
 
@@ -52,10 +51,6 @@ impl Spending {
         let (kind, relation, event) = (settings.accountant, plan.relation(), plan.round_event());
         let accountant = umbel_accounting::accountant(kind, relation);
         accountant.supports(&event)?;
-        let most_certified = match settings.mechanism.noise_kind() {
-            Some(NoiseKind::Rounded) => CentralGaussian::MAX_EPSILON,
-            _ => f64::INFINITY,
-        };
         Ok(Self {
             accountant,
             accounted_delta,
@@ -64,7 +59,7 @@ impl Spending {
             event,
             kind,
             limit: settings.epsilon_budget,
-            most_certified,
+            most_certified: plan.most_certified(),
             relation,
             rounds: 0,
             spent: NOTHING,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use umbel_accounting::{AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, SamplingRate};
-use umbel_mechanisms::CentralGaussian;
+use umbel_mechanisms::{CentralGaussian, NoiseKind};
 
 use crate::{PlanError, StrategySpec};
 
@@ -191,6 +191,35 @@ impl RunPlan {
     /// What each round costs.
     pub fn round_event(&self) -> DpEvent {
         self.sampling.event(self.settings.mechanism.event())
+    }
+
+    /// The δ that is left for the accountant once the noise sampler's own inexactness, on a model of `dimension` parameters, is
+    /// taken from the plan's.
+    pub fn accounted_delta(&self, dimension: usize) -> Result<Delta, PlanError> {
+        let delta = self.settings.delta.value();
+        let loss = self
+            .settings
+            .mechanism
+            .delta_loss(dimension as u64, self.settings.rounds);
+        // A subtraction may be rounded up, or change nothing.
+        let rest = if loss > 0.0 {
+            (delta - loss).next_down()
+        } else {
+            delta
+        };
+        Delta::new(rest).map_err(|_| PlanError::Setting {
+            key: "privacy.delta",
+            expected: format!("above {loss:e}, which the noise sampler's inexactness takes of it"),
+            got: delta.to_string(),
+        })
+    }
+
+    /// The largest ε that the noise sampler is certified for; a bound above it is reported as infinite.
+    pub fn most_certified(&self) -> f64 {
+        match self.settings.mechanism.noise_kind() {
+            Some(NoiseKind::Rounded) => CentralGaussian::MAX_EPSILON,
+            _ => f64::INFINITY,
+        }
     }
 
     /// The neighbouring relation of every claim.

@@ -9,10 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{
     Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex,
 };
-use umbel_accounting::{Delta, EpsilonBounds};
 use umbel_mechanisms::{CohortSource, NoiseSource};
 
 use self::collecting::Collecting;
@@ -125,7 +125,7 @@ impl Run {
         }
         let settings = plan.settings();
         let strategy = settings.strategy.build(parameters.len())?;
-        let accounted_delta = accounted_delta(&plan, parameters.len())?;
+        let accounted_delta = plan.accounted_delta(parameters.len())?;
         let spending = Spending::new(&plan, accounted_delta)?;
         Ok(Self {
             events: VecDeque::new(),
@@ -518,21 +518,4 @@ pub fn parameters_sha256(parameters: &[f32]) -> Digest {
         hash.update(&bytes[..block.len() * 4]);
     }
     hash.finalize().into()
-}
-
-/// The δ that is left for the accountant once the noise sampler's own inexactness is taken from the plan's.
-fn accounted_delta(plan: &RunPlan, dimension: usize) -> Result<Delta, PlanError> {
-    let settings = plan.settings();
-    let loss = settings.mechanism.delta_loss(dimension as u64, settings.rounds);
-    // A subtraction may be rounded up, or change nothing.
-    let rest = if loss > 0.0 {
-        (settings.delta.value() - loss).next_down()
-    } else {
-        settings.delta.value()
-    };
-    Delta::new(rest).map_err(|_| PlanError::Setting {
-        key: "privacy.delta",
-        expected: format!("above {loss:e}, which the noise sampler's inexactness takes of it"),
-        got: settings.delta.to_string(),
-    })
 }

@@ -1,4 +1,9 @@
 //! Interruption at every record: the run goes on as if nothing had happened.
+#![allow(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    reason = "tests, of numbers that must be the very same"
+)]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! The life of rounds, step by step.
+#![allow(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    reason = "tests, of numbers that must be the very same"
+)]
 
 mod support;
 

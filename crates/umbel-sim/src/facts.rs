@@ -1,7 +1,7 @@
 //! What a run's summary says in words and numbers.
 
 use umbel_accounting::EpsilonBounds;
-use umbel_experiment::{HistogramBin, ModelFacts, PartitionFacts, PartitionSettings, PrivacyFacts};
+use umbel_experiment::{HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
 use umbel_mechanisms::{CentralGaussian, NoiseKind};
 use umbel_protocol::Sampling;
 
@@ -32,7 +32,7 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
         sampling_rate: rate.value(),
         noise: noise_name(mechanism.noise_kind()).to_owned(),
         noise_std_dev: mechanism.noise_std_dev(),
-        not_covered: not_covered(prepared),
+        not_covered: prepared.not_covered().into_iter().map(str::to_owned).collect(),
         statement: statement(prepared, epsilon),
     }
 }
@@ -64,32 +64,6 @@ fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
         ),
         (None, None) => "NOT PRIVATE: no noise was added, so nothing is promised to anybody.".to_owned(),
     }
-}
-
-fn not_covered(prepared: &Prepared) -> Vec<String> {
-    let mut list: Vec<_> = [
-        "the server itself, which sees every update",
-        "who is contacted in which round, seen from the network",
-        "one client slowing another past a round's deadline",
-        "the choice of settings: what was learnt by trying them on this data is not charged",
-        "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
-        "a person whose data are held by several clients",
-    ]
-    .map(str::to_owned)
-    .into();
-    let experiment = &prepared.experiment;
-    if experiment.federation.clients.is_none()
-        && matches!(experiment.data.partition, PartitionSettings::ByKey { .. })
-    {
-        list.push("the number of clients, which was counted: declare it as federation.clients".to_owned());
-    }
-    if experiment.data.classes.is_none() {
-        list.push("the number of classes, which was counted: declare it as data.classes".to_owned());
-    }
-    if prepared.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
-        list.push("the gaps of floating-point numbers: continuous noise is for simulation only".to_owned());
-    }
-    list
 }
 
 /// Who holds what, for the report.

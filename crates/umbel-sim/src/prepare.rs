@@ -133,6 +133,29 @@ impl Prepared {
         }
     }
 
+    /// What the promise does not cover, in words.
+    pub fn not_covered(&self) -> Vec<&'static str> {
+        let mut list = vec![
+            "the server itself, which sees every update",
+            "who is contacted in which round, seen from the network",
+            "one client slowing another past a round's deadline",
+            "the choice of settings: what was learnt by trying them on this data is not charged",
+            "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
+            "a person whose data are held by several clients",
+        ];
+        let by_key = matches!(self.experiment.data.partition, PartitionSettings::ByKey { .. });
+        if self.experiment.federation.clients.is_none() && by_key {
+            list.push("the number of clients, which was counted: declare it as federation.clients");
+        }
+        if self.experiment.data.classes.is_none() {
+            list.push("the number of classes, which was counted: declare it as data.classes");
+        }
+        if self.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
+            list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
+        }
+        list
+    }
+
     /// The noise multiplier of the plan; none without noise.
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
         self.plan.settings().mechanism.noise_multiplier()

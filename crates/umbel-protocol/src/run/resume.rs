@@ -203,6 +203,7 @@ impl Run {
 }
 
 /// Compares what a ledger promises with what would be run now, field by field; the signer's key is not part of the plan.
+#[allow(clippy::float_cmp, reason = "the same plan has the very same numbers")]
 fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
     macro_rules! compare {
         ($($field:ident),* $(,)?) => {

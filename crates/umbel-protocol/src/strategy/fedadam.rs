@@ -104,6 +104,7 @@ impl Strategy for FedAdam {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "numbers that must be the very same")]
 mod tests {
     use super::*;
 

@@ -24,6 +24,7 @@ impl Strategy for FedAvg {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "numbers that must be the very same")]
 mod tests {
     use super::*;
 

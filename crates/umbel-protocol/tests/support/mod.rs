@@ -5,6 +5,12 @@
     missing_docs,
     reason = "each test file uses its part"
 )]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_debug_implementations,
+    reason = "only tests come here"
+)]
 
 use std::time::Duration;
 

@@ -3,8 +3,7 @@
 mod words;
 
 use serde::Serialize;
-use umbel_accounting::{Delta, accountant, calibrate};
-use umbel_mechanisms::{CentralGaussian, NoiseKind};
+use umbel_accounting::{accountant, calibrate};
 use umbel_sim::Prepared;
 
 use super::attacker::Attacker;
@@ -79,19 +78,13 @@ impl Explanation {
             settings.trust.as_str(),
             plan.sampling().as_str(),
         )?;
-        // As the round engine does: what the sampler of the noise is inexact by is taken from δ first.
-        let loss = mechanism.delta_loss(prepared.initial.len() as u64, settings.rounds);
-        let accounted = Delta::new(settings.delta.value() - loss)?;
+        let accounted = plan.accounted_delta(prepared.initial.len())?;
         let (kind, relation, event) = (settings.accountant, plan.relation(), plan.round_event());
 
         let mut accountant = accountant(kind, relation);
         let counts = growth::counts(settings.rounds, GROWTH_POINTS, Spacing::Log);
         let mut by_rounds = growth::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?;
-        // Beyond this the sampler of the noise is not certified.
-        let most = match mechanism.noise_kind() {
-            Some(NoiseKind::Rounded) => CentralGaussian::MAX_EPSILON,
-            _ => f64::INFINITY,
-        };
+        let most = plan.most_certified();
         let certified = |epsilon: f64| finite(epsilon).filter(|epsilon| *epsilon <= most);
         by_rounds
             .iter_mut()
@@ -131,7 +124,7 @@ impl Explanation {
             by_rounds,
             attacker: Attacker::new(accountant.as_ref(), base_rate)?,
             warnings: prepared.warnings(),
-            not_covered: words::not_covered(prepared),
+            not_covered: prepared.not_covered(),
         })
     }
 }

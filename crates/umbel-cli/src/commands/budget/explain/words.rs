@@ -1,9 +1,7 @@
 //! An experiment's promise in plain words.
 
 use umbel_accounting::{Epsilon, EpsilonBounds};
-use umbel_experiment::PartitionSettings;
-use umbel_mechanisms::{CentralGaussian, NoiseKind};
-use umbel_sim::Prepared;
+use umbel_mechanisms::CentralGaussian;
 
 use super::Explanation;
 use crate::commands::budget::number::{self, near, text, upper, whole};
@@ -16,30 +14,6 @@ pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<(
             "there are no words yet for unit \"{unit}\", trust \"{trust}\" and {sampling} sampling"
         ),
     }
-}
-
-/// What the promise does not cover, as a run's summary says it.
-pub(super) fn not_covered(prepared: &Prepared) -> Vec<&'static str> {
-    let mut list = vec![
-        "the server itself, which sees every update",
-        "who is contacted in which round, seen from the network",
-        "one client slowing another past a round's deadline",
-        "the choice of settings: what was learnt by trying them on this data is not charged",
-        "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
-        "a person whose data are held by several clients",
-    ];
-    let experiment = &prepared.experiment;
-    let by_key = matches!(experiment.data.partition, PartitionSettings::ByKey { .. });
-    if experiment.federation.clients.is_none() && by_key {
-        list.push("the number of clients, which was counted: declare it as federation.clients");
-    }
-    if experiment.data.classes.is_none() {
-        list.push("the number of classes, which was counted: declare it as data.classes");
-    }
-    if prepared.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
-        list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
-    }
-    list
 }
 
 impl Explanation {
