@@ -23,7 +23,7 @@ pub(super) fn table(markup: &mut Markup, run: &RunView<'_>, metrics: &[String]) 
     let title = if every == 1 {
         "Every round".to_owned()
     } else {
-        format!("Every {every}th round, and the last")
+        format!("One round in {every}, and the last")
     };
     markup.element("details", &[], |markup| {
         markup.leaf("summary", &[], &title);
@@ -119,7 +119,7 @@ mod tests {
         let mut markup = Markup::default();
         table(&mut markup, &RunView::all(&records)[0], &[]);
         let html = markup.into_string();
-        assert!(html.contains("Every 6th round, and the last"), "{html}");
+        assert!(html.contains("One round in 6, and the last"), "{html}");
         assert_eq!(html.matches("<tr>").count(), 1 + 166 + 1);
         assert!(html.contains(">1,001<"));
     }
