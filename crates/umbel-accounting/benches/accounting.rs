@@ -2,7 +2,9 @@
 #![allow(clippy::print_stdout, reason = "the output is the purpose")]
 
 use std::time::Instant;
-use umbel_accounting::{Accountant, Delta, DpEvent, NeighboringRelation, NoiseMultiplier, PldAccountant, SamplingRate};
+use umbel_accounting::{
+    Accountant, Delta, DpEvent, NeighboringRelation, NoiseMultiplier, PldAccountant, SamplingRate,
+};
 
 fn main() {
     for (q, s, t, d, est) in [
@@ -18,21 +20,48 @@ fn main() {
         (0.5, 0.5, 10, 1e-5, 31.374470),
         (0.2, 1.0, 1, 1e-5, 2.447218),
     ] {
-      for _ in 0..3 {
-        let start = Instant::now();
-        let mut accountant = PldAccountant::new(NeighboringRelation::AddOrRemoveOne);
-        let event = DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(s).expect("valid") };
-        let event = DpEvent::PoissonSampled { sampling_rate: SamplingRate::new(q).expect("valid"), event: Box::new(event) };
-        accountant.compose(&event, t).expect("supported");
-        let bounds = accountant.epsilon(Delta::new(d).expect("valid")).expect("computed");
-        let (lo, hi) = (bounds.lower.map_or(0.0, |l| l.value()), bounds.upper.value());
-        println!("{q} {s} {t} {d:e}: {lo:.6} {est} {hi:.6}  {:.2e} {:.2e} {:?}", est / lo - 1.0, hi / est - 1.0, start.elapsed());
-    }}
+        for _ in 0..3 {
+            let start = Instant::now();
+            let mut accountant = PldAccountant::new(NeighboringRelation::AddOrRemoveOne);
+            let event = DpEvent::Gaussian {
+                noise_multiplier: NoiseMultiplier::new(s).expect("valid"),
+            };
+            let event = DpEvent::PoissonSampled {
+                sampling_rate: SamplingRate::new(q).expect("valid"),
+                event: Box::new(event),
+            };
+            accountant.compose(&event, t).expect("supported");
+            let bounds = accountant
+                .epsilon(Delta::new(d).expect("valid"))
+                .expect("computed");
+            let (lo, hi) = (bounds.lower.map_or(0.0, |l| l.value()), bounds.upper.value());
+            println!(
+                "{q} {s} {t} {d:e}: {lo:.6} {est} {hi:.6}  {:.2e} {:.2e} {:?}",
+                est / lo - 1.0,
+                hi / est - 1.0,
+                start.elapsed()
+            );
+        }
+    }
     for (t, eps, d) in [(10_000_u64, 2.0, 1e-6), (1_000_000, 2.0, 1e-6)] {
         for _ in 0..3 {
-        let start = Instant::now();
-        let make = |noise_multiplier| DpEvent::Repeated { count: t, event: Box::new(DpEvent::PoissonSampled { sampling_rate: SamplingRate::new(1e-3).expect("valid"), event: Box::new(DpEvent::Gaussian { noise_multiplier }) }) };
-        let noise = umbel_accounting::calibrate::noise_multiplier(umbel_accounting::Epsilon::new(eps).expect("valid"), Delta::new(d).expect("valid"), umbel_accounting::AccountantKind::Pld, NeighboringRelation::AddOrRemoveOne, &make).expect("found");
-        println!("calibration {t} {noise} {:?}", start.elapsed());
-    }}
+            let start = Instant::now();
+            let make = |noise_multiplier| DpEvent::Repeated {
+                count: t,
+                event: Box::new(DpEvent::PoissonSampled {
+                    sampling_rate: SamplingRate::new(1e-3).expect("valid"),
+                    event: Box::new(DpEvent::Gaussian { noise_multiplier }),
+                }),
+            };
+            let noise = umbel_accounting::calibrate::noise_multiplier(
+                umbel_accounting::Epsilon::new(eps).expect("valid"),
+                Delta::new(d).expect("valid"),
+                umbel_accounting::AccountantKind::Pld,
+                NeighboringRelation::AddOrRemoveOne,
+                &make,
+            )
+            .expect("found");
+            println!("calibration {t} {noise} {:?}", start.elapsed());
+        }
+    }
 }

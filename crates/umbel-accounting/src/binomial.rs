@@ -14,7 +14,10 @@ pub(crate) fn upper_tail(n: u64, q: f64, at_least: u64) -> f64 {
     if q >= 1.0 {
         return 1.0;
     }
-    #[allow(clippy::cast_precision_loss, reason = "counts above 2^53 are refused by the caller")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "counts above 2^53 are refused by the caller"
+    )]
     let (n, start) = (n as f64, at_least as f64);
     let odds = q / (1.0 - q);
     if start > n * q {
@@ -45,7 +48,11 @@ fn log_mass(n: f64, q: f64, k: f64) -> f64 {
     if k >= n {
         return n * q.ln();
     }
-    stirling_error(n) - stirling_error(k) - stirling_error(n - k) - deviance(k, n * q) - deviance(n - k, n * (1.0 - q))
+    stirling_error(n)
+        - stirling_error(k)
+        - stirling_error(n - k)
+        - deviance(k, n * q)
+        - deviance(n - k, n * (1.0 - q))
         + 0.5 * (n / (2.0 * std::f64::consts::PI * k * (n - k))).ln()
 }
 
@@ -69,7 +76,10 @@ fn deviance(x: f64, mean: f64) -> f64 {
         for j in 1..1000 {
             power *= v * v;
             let next = sum + power / f64::from(2 * j + 1);
-            #[allow(clippy::float_cmp, reason = "the series has converged when a term no longer changes the sum")]
+            #[allow(
+                clippy::float_cmp,
+                reason = "the series has converged when a term no longer changes the sum"
+            )]
             if next == sum {
                 break;
             }
@@ -91,9 +101,8 @@ mod tests {
         assert!((upper_tail(10, 0.5, 2) - (1.0 - 11.0 / 1024.0)).abs() < 1e-13);
         assert!((upper_tail(10, 0.5, 10) * 1024.0 - 1.0).abs() < 1e-12);
         assert!((upper_tail(1000, 0.01, 21) / 1.496_481_547_709_241_3e-3 - 1.0).abs() < 1e-9);
-        assert!((upper_tail(1_000_000_000, 1e-6, 1200) / 4.684_108_424_588_210_6e-10 - 1.0).abs() < 1e-9);
-        assert_eq!(upper_tail(5, 0.3, 6), 0.0);
-        assert_eq!(upper_tail(5, 0.3, 0), 1.0);
+        assert!((upper_tail(1_000_000_000, 1e-6, 1200) / 4.684_108_424_588_21e-10 - 1.0).abs() < 1e-9);
+        assert!(upper_tail(5, 0.3, 6) <= 0.0 && upper_tail(5, 0.3, 0) >= 1.0);
     }
 
     #[test]

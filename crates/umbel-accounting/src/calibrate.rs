@@ -5,8 +5,8 @@
 //! grows with steps, rate and clip norm.
 
 use crate::{
-    Accountant, AccountantKind, AccountingError, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
-    NoiseStdDev, PldAccountant, SamplingRate, accountant, gaussian,
+    Accountant, AccountantKind, AccountingError, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation,
+    NoiseMultiplier, NoiseStdDev, PldAccountant, SamplingRate, accountant, gaussian,
 };
 
 /// Smallest noise multiplier whose plan stays within `target` at `delta`, to a relative 1e-6, rounded up.
@@ -39,7 +39,8 @@ pub fn sampling_rate(
     make_event: &dyn Fn(SamplingRate) -> DpEvent,
 ) -> Result<SamplingRate, AccountingError> {
     let goal = Goal::new(target, delta, kind, relation);
-    let value_at = |x: f64| SamplingRate::new(x.exp().min(1.0)).map_err(|error| out_of_reach(&error.to_string()));
+    let value_at =
+        |x: f64| SamplingRate::new(x.exp().min(1.0)).map_err(|error| out_of_reach(&error.to_string()));
     let found = goal.last_within("sampling rate", 1e-12_f64.ln(), 0.0, 0.01_f64.ln(), |x| {
         goal.spent(&make_event(value_at(x)?), 1)
     })?;
@@ -86,7 +87,9 @@ pub fn steps(
         if goal.holds(spent) {
             within = (next, excess);
             if next >= MOST_STEPS {
-                return Err(out_of_reach(&format!("more than {MOST_STEPS} steps cost at most epsilon {target}")));
+                return Err(out_of_reach(&format!(
+                    "more than {MOST_STEPS} steps cost at most epsilon {target}"
+                )));
             }
         } else {
             beyond = Some((next, excess));
@@ -106,7 +109,12 @@ pub fn gaussian_noise_multiplier(
     delta: Delta,
     relation: NeighboringRelation,
 ) -> Result<NoiseMultiplier, AccountingError> {
-    let noise = relation.sensitivity() * gaussian::noise_for(target.value(), delta.value());
+    let sensitivity = relation.sensitivity();
+    let mut noise = sensitivity * gaussian::noise_for(target.value(), delta.value());
+    // The last bit may be lost on the way back to ε.
+    while gaussian::epsilon(sensitivity / noise, delta.value()).1 > target.value() && noise.is_finite() {
+        noise *= 1.0 + 4.0 * f64::EPSILON;
+    }
     NoiseMultiplier::new(noise).map_err(|error| out_of_reach(&error.to_string()))
 }
 
@@ -114,7 +122,9 @@ const MOST_STEPS: u64 = 1_000_000_000_000;
 const TOLERANCE: f64 = 1e-6;
 
 fn out_of_reach(what: &str) -> AccountingError {
-    AccountingError::OutOfReach { what: what.to_owned() }
+    AccountingError::OutOfReach {
+        what: what.to_owned(),
+    }
 }
 
 #[derive(Debug)]
@@ -128,7 +138,12 @@ struct Goal {
 
 impl Goal {
     fn new(target: Epsilon, delta: Delta, kind: AccountantKind, relation: NeighboringRelation) -> Self {
-        Self { target, delta, kind, pld: PldAccountant::new(relation) }
+        Self {
+            target,
+            delta,
+            kind,
+            pld: PldAccountant::new(relation),
+        }
     }
 
     /// Upper bound on the ε of `count` applications of `event`, no less than what the accountant reports.
@@ -148,7 +163,11 @@ impl Goal {
     /// Distance from the target on a logarithmic scale, kept finite.
     fn excess(&self, spent: f64) -> f64 {
         let excess = spent.ln() - self.target.value().ln();
-        if self.holds(spent) { excess.clamp(-30.0, 0.0).min(-1e-18) } else { excess.clamp(1e-18, 30.0) }
+        if self.holds(spent) {
+            excess.clamp(-30.0, 0.0).min(-1e-18)
+        } else {
+            excess.clamp(1e-18, 30.0)
+        }
     }
 
     /// The last point, to the tolerance, at which the target holds, when the cost grows with the point.
@@ -174,7 +193,9 @@ impl Goal {
                     return Ok(last);
                 }
                 within = Some((point, excess));
-                if same_side > 0 { beyond = beyond.map(|(at, value)| (at, 0.5 * value)); }
+                if same_side > 0 {
+                    beyond = beyond.map(|(at, value)| (at, 0.5 * value));
+                }
                 same_side = 1.max(same_side + 1);
             } else {
                 if point <= first {
@@ -184,7 +205,9 @@ impl Goal {
                     )));
                 }
                 beyond = Some((point, excess));
-                if same_side < 0 { within = within.map(|(at, value)| (at, 0.5 * value)); }
+                if same_side < 0 {
+                    within = within.map(|(at, value)| (at, 0.5 * value));
+                }
                 same_side = (-1).min(same_side - 1);
             }
             point = match (within, beyond) {
@@ -195,13 +218,19 @@ impl Goal {
                     let slanted = low + (high - low) * at_low / (at_low - at_high);
                     // Just inside of the crossing, so that the bracket closes from both sides.
                     let margin = 0.3 * TOLERANCE;
-                    let aimed = if same_side > 0 { slanted + margin } else { slanted - margin };
+                    let aimed = if same_side > 0 {
+                        slanted + margin
+                    } else {
+                        slanted - margin
+                    };
                     aimed.clamp(low + margin, high - margin)
                 }
                 _ => (point - (1.05 * excess).clamp(-4.0, 4.0) - 1e-3 * excess.signum()).clamp(first, last),
             };
         }
-        within.map(|(at, _)| at).ok_or_else(|| out_of_reach(&format!("the search for a {name} did not settle")))
+        within
+            .map(|(at, _)| at)
+            .ok_or_else(|| out_of_reach(&format!("the search for a {name} did not settle")))
     }
 }
 
@@ -210,7 +239,11 @@ impl Goal {
 fn next_count(within: (u64, f64), beyond: Option<(u64, f64)>, bisecting: bool) -> u64 {
     #[allow(clippy::cast_precision_loss, reason = "counts stay below 10^12")]
     let as_number = |count: u64| count as f64;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to counts below 10^12")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to counts below 10^12"
+    )]
     let rounded = |number: f64| number.clamp(1.0, as_number(MOST_STEPS)) as u64;
     let (low, at_low) = within;
     let Some((high, at_high)) = beyond else {
@@ -236,7 +269,12 @@ mod tests {
     use super::*;
 
     fn gaussian_plan(noise: NoiseMultiplier, count: u64) -> DpEvent {
-        DpEvent::Repeated { event: Box::new(DpEvent::Gaussian { noise_multiplier: noise }), count }
+        DpEvent::Repeated {
+            event: Box::new(DpEvent::Gaussian {
+                noise_multiplier: noise,
+            }),
+            count,
+        }
     }
 
     fn epsilon(value: f64) -> Epsilon {
@@ -257,9 +295,13 @@ mod tests {
             (20.0, 1e-10, 0.375_145_426_2),
             (0.5, 0.01, 3.146_913_099),
         ] {
-            let noise = gaussian_noise_multiplier(epsilon(target), delta(at), NeighboringRelation::ReplaceByZero).unwrap();
+            let noise =
+                gaussian_noise_multiplier(epsilon(target), delta(at), NeighboringRelation::ReplaceByZero)
+                    .unwrap();
             assert!((noise.value() / expected - 1.0).abs() < 1e-8, "{target}: {noise}");
-            let doubled = gaussian_noise_multiplier(epsilon(target), delta(at), NeighboringRelation::ReplaceOne).unwrap();
+            let doubled =
+                gaussian_noise_multiplier(epsilon(target), delta(at), NeighboringRelation::ReplaceOne)
+                    .unwrap();
             assert!((doubled.value() / noise.value() - 2.0).abs() < 1e-12);
         }
     }
@@ -270,16 +312,22 @@ mod tests {
             let (target, at) = (epsilon(2.0), delta(1e-6));
             let relation = NeighboringRelation::AddOrRemoveOne;
             let goal = Goal::new(target, at, kind, relation);
-            let noise = noise_multiplier(target, at, kind, relation, &|noise| gaussian_plan(noise, 50)).unwrap();
+            let noise =
+                noise_multiplier(target, at, kind, relation, &|noise| gaussian_plan(noise, 50)).unwrap();
             assert!(goal.holds(goal.spent(&gaussian_plan(noise, 50), 1).unwrap()));
             let less = NoiseMultiplier::new(noise.value() * (1.0 - 2e-6)).unwrap();
             assert!(!goal.holds(goal.spent(&gaussian_plan(less, 50), 1).unwrap()));
 
-            let event = DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(noise.value() * 1.000_01).unwrap() };
+            let event = DpEvent::Gaussian {
+                noise_multiplier: NoiseMultiplier::new(noise.value() * 1.000_01).unwrap(),
+            };
             assert_eq!(steps(target, at, kind, relation, &event).unwrap(), 50);
 
             let std_dev = NoiseStdDev::new(3.0).unwrap();
-            let clip = clip_norm(target, at, kind, relation, std_dev, &|noise| gaussian_plan(noise, 50)).unwrap();
+            let clip = clip_norm(target, at, kind, relation, std_dev, &|noise| {
+                gaussian_plan(noise, 50)
+            })
+            .unwrap();
             assert!(std_dev.value() / clip.value() >= noise.value());
             assert!((std_dev.value() / clip.value() / noise.value() - 1.0).abs() < 1e-5);
         }
@@ -292,7 +340,9 @@ mod tests {
         let plan = |sampling_rate| DpEvent::Repeated {
             event: Box::new(DpEvent::PoissonSampled {
                 sampling_rate,
-                event: Box::new(DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(1.0).unwrap() }),
+                event: Box::new(DpEvent::Gaussian {
+                    noise_multiplier: NoiseMultiplier::new(1.0).unwrap(),
+                }),
             }),
             count: 1000,
         };
@@ -308,9 +358,22 @@ mod tests {
     #[test]
     fn a_target_out_of_reach_is_an_error_that_says_so() {
         let relation = NeighboringRelation::AddOrRemoveOne;
-        let never = noise_multiplier(epsilon(1.0), delta(1e-6), AccountantKind::Rdp, relation, &|_| DpEvent::NonPrivate);
-        assert!(never.unwrap_err().to_string().contains("no noise multiplier reaches epsilon 1"));
-        let none = steps(epsilon(1.0), delta(1e-6), AccountantKind::Rdp, relation, &DpEvent::NonPrivate);
+        let never = noise_multiplier(epsilon(1.0), delta(1e-6), AccountantKind::Rdp, relation, &|_| {
+            DpEvent::NonPrivate
+        });
+        assert!(
+            never
+                .unwrap_err()
+                .to_string()
+                .contains("no noise multiplier reaches epsilon 1")
+        );
+        let none = steps(
+            epsilon(1.0),
+            delta(1e-6),
+            AccountantKind::Rdp,
+            relation,
+            &DpEvent::NonPrivate,
+        );
         assert_eq!(none.unwrap(), 0);
         let free = DpEvent::Composed(Vec::new());
         assert!(steps(epsilon(1.0), delta(1e-6), AccountantKind::Rdp, relation, &free).is_err());

@@ -4,7 +4,10 @@ use crate::{ClipNorm, NoiseMultiplier, NoiseScale, NoiseStdDev, Rho, SamplingRat
 
 /// How two neighbouring data sets differ. A unit is a client or an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "whoever handles a relation must handle all three")]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever handles a relation must handle all three"
+)]
 pub enum NeighboringRelation {
     /// One unit is there or not: sensitivity C.
     AddOrRemoveOne,
@@ -42,7 +45,7 @@ impl NeighboringRelation {
 #[non_exhaustive]
 pub enum DpEvent {
     /// Several events, all of which happened.
-    Composed(Vec<DpEvent>),
+    Composed(Vec<Self>),
     /// Discrete Gaussian noise (Canonne, Kamath, Steinke 2020) on a sum of integer vectors.
     ///
     /// In one dimension the exact distribution is accounted. In more the law is not invariant under rotation, so
@@ -66,7 +69,7 @@ pub enum DpEvent {
     /// fresh and secret each time. Only replace-one has a theorem.
     FixedSizeSampled {
         /// What was applied to the sample.
-        event: Box<DpEvent>,
+        event: Box<Self>,
         /// Number of all units, public and the same for both neighbours.
         population_size: u64,
         /// Number of units in the sample.
@@ -99,12 +102,12 @@ pub enum DpEvent {
         /// The probability q.
         sampling_rate: SamplingRate,
         /// What was applied to the sample.
-        event: Box<DpEvent>,
+        event: Box<Self>,
     },
     /// The same event `count` times, with independent randomness, adaptively.
     Repeated {
         /// What was repeated.
-        event: Box<DpEvent>,
+        event: Box<Self>,
         /// How often.
         count: u64,
     },
@@ -139,7 +142,7 @@ pub enum DpEvent {
         /// Largest size of a sample.
         cap: u64,
         /// What was applied to the sample.
-        event: Box<DpEvent>,
+        event: Box<Self>,
         /// Public bound on the number of units.
         population_size: u64,
         /// The probability q before truncation.

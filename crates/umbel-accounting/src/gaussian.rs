@@ -3,9 +3,9 @@
 //! Everything is said of µ, the distance of the two means in standard deviations: sensitivity divided by noise. Gaussian
 //! releases compose exactly, adaptively too: µ² is the sum of their µ² (Dong, Roth, Su 2019).
 
+use crate::quadrature::GAUSS_LEGENDRE_8;
 use crate::search::bisect;
 use crate::special::{log_normal_density, log_normal_tail, mills_ratio, mills_slope};
-use crate::quadrature::GAUSS_LEGENDRE_8;
 
 /// Natural logarithm of δ(ε), and a bound on the absolute error of that logarithm.
 ///
@@ -16,11 +16,17 @@ pub(crate) fn log_delta(mu: f64, epsilon: f64) -> (f64, f64) {
     let near = ratio - 0.5 * mu;
     let far = ratio + 0.5 * mu;
     // How much rounding in x₁ moves ln δ: at most the hazard rate of the normal law there.
-    let slope = if near < 0.0 { 2.0 * log_normal_density(near).exp() } else { 1.0 + near };
+    let slope = if near < 0.0 {
+        2.0 * log_normal_density(near).exp()
+    } else {
+        1.0 + near
+    };
     let error = 1e-13 + 4.0 * f64::EPSILON * slope * (ratio + mu);
     let value = if mu < 1.0 {
-        let integral: f64 =
-            GAUSS_LEGENDRE_8.iter().map(|(node, weight)| weight * mu * mills_slope(near + node * mu)).sum();
+        let integral: f64 = GAUSS_LEGENDRE_8
+            .iter()
+            .map(|(node, weight)| weight * mu * mills_slope(near + node * mu))
+            .sum();
         log_normal_density(near) + integral.ln()
     } else if near < 0.0 {
         let whole = log_normal_tail(near);
@@ -91,7 +97,10 @@ mod tests {
         // (µ, ε, ln δ) from mpmath 1.3 at 80 digits.
         for (mu, epsilon_value, expected) in GAUSSIAN_LOG_DELTA {
             let (got, error) = log_delta(mu, epsilon_value);
-            assert!((got - expected).abs() <= error, "{mu} {epsilon_value}: {got} {expected} {error}");
+            assert!(
+                (got - expected).abs() <= error,
+                "{mu} {epsilon_value}: {got} {expected} {error}"
+            );
         }
     }
 
@@ -102,7 +111,10 @@ mod tests {
                 let (low, high) = epsilon(mu, delta);
                 // Close to δ = 1 the root is ill-conditioned: ln δ is 1e-9 there.
                 let width = if delta > 0.5 { 1e-3 } else { 1e-9 };
-                assert!(low <= high && high - low <= width * high, "{mu} {delta}: {low} {high}");
+                assert!(
+                    low <= high && high - low <= width * high,
+                    "{mu} {delta}: {low} {high}"
+                );
                 assert!(log_delta(mu, high).0 <= delta.ln());
             }
         }

@@ -25,7 +25,8 @@ pub mod tuning;
 pub use accountant::{Accountant, AccountantKind, AccountingError, EpsilonBounds, Unsupported, accountant};
 pub use event::{DpEvent, NeighboringRelation};
 pub use params::{
-    ClipNorm, Delta, Epsilon, NoiseMultiplier, NoiseScale, NoiseStdDev, ParamError, Rho, SamplingRate, Sensitivity,
+    ClipNorm, Delta, Epsilon, NoiseMultiplier, NoiseScale, NoiseStdDev, ParamError, Rho, SamplingRate,
+    Sensitivity,
 };
 pub use pld::PldAccountant;
 pub use rdp::RdpAccountant;

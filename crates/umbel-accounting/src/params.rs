@@ -115,6 +115,9 @@ mod tests {
         assert!(SamplingRate::new(0.0).is_err() && SamplingRate::new(1.0).is_ok());
         assert!(Epsilon::new(0.0).is_ok() && Epsilon::new(f64::INFINITY).is_ok());
         let message = SamplingRate::new(1.5).unwrap_err().to_string();
-        assert_eq!(message, "sampling rate must be a number above 0 and at most 1, got 1.5");
+        assert_eq!(
+            message,
+            "sampling rate must be a number above 0 and at most 1, got 1.5"
+        );
     }
 }

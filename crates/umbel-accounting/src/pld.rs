@@ -32,11 +32,19 @@ pub struct PldAccountant {
 impl PldAccountant {
     /// Nothing composed yet.
     pub fn new(relation: NeighboringRelation) -> Self {
-        Self { applications: Vec::new(), relation, cache: Mutex::default() }
+        Self {
+            applications: Vec::new(),
+            relation,
+            cache: Mutex::default(),
+        }
     }
 
     fn unsupported(&self, reason: String) -> Unsupported {
-        Unsupported { accountant: AccountantKind::Pld.as_str(), relation: self.relation.as_str(), reason }
+        Unsupported {
+            accountant: AccountantKind::Pld.as_str(),
+            relation: self.relation.as_str(),
+            reason,
+        }
     }
 
     fn resolve(&self, event: &DpEvent, count: u64) -> Result<Applications, Unsupported> {
@@ -67,7 +75,10 @@ impl Accountant for PldAccountant {
             primitive::add(&mut applications, primitive, count).map_err(|reason| self.unsupported(reason))?;
         }
         self.applications = applications;
-        self.cache.get_mut().unwrap_or_else(PoisonError::into_inner).forget();
+        self.cache
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget();
         Ok(())
     }
 
@@ -86,8 +97,13 @@ impl Accountant for PldAccountant {
             }
         };
         // A lower bound of 0 says nothing, unless the upper bound is 0 too.
-        let lower = lower.filter(|&lower| lower > 0.0 || upper <= 0.0).and_then(|lower| Epsilon::new(lower.min(upper)).ok());
-        Ok(EpsilonBounds { lower, upper: Epsilon::new(upper).unwrap_or(Epsilon::INFINITE) })
+        let lower = lower
+            .filter(|&lower| lower > 0.0 || upper <= 0.0)
+            .and_then(|lower| Epsilon::new(lower.min(upper)).ok());
+        Ok(EpsilonBounds {
+            lower,
+            upper: Epsilon::new(upper).unwrap_or(Epsilon::INFINITE),
+        })
     }
 
     fn delta(&self, epsilon: Epsilon) -> Result<f64, AccountingError> {
@@ -104,7 +120,9 @@ impl Accountant for PldAccountant {
                 let by_transform = numeric::delta(&self.applications, epsilon.value(), &mut cache);
                 let by_order = rdp::log_delta(&self.applications, epsilon.value()).exp();
                 // A bound that was reported as ε at δ is not contradicted by another grid.
-                by_transform.map_or(by_order, |upper| upper.min(by_order)).min(cache.known_delta(epsilon.value()))
+                by_transform
+                    .map_or(by_order, |upper| upper.min(by_order))
+                    .min(cache.known_delta(epsilon.value()))
             }
         })
     }
@@ -136,7 +154,11 @@ fn epsilon_bounds(applications: &Applications, delta: f64, cache: &mut Cache) ->
         return (None, rdp::epsilon(applications, delta));
     };
     // The Rényi bound is above the truth, so above `lower`: it can only help where the bounds are apart.
-    let upper = if upper > 1.01 * lower { upper.min(rdp::epsilon(applications, delta)) } else { upper };
+    let upper = if upper > 1.01 * lower {
+        upper.min(rdp::epsilon(applications, delta))
+    } else {
+        upper
+    };
     (Some(lower), upper)
 }
 
@@ -161,7 +183,11 @@ fn shape(applications: &Applications) -> Shape {
             _ => general = true,
         }
     }
-    if general { Shape::General } else { Shape::Gaussian { mu: squared.sqrt() } }
+    if general {
+        Shape::General
+    } else {
+        Shape::Gaussian { mu: squared.sqrt() }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ use crate::{DpEvent, NeighboringRelation, NoiseMultiplier};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Primitive {
     /// Discrete Gaussian or Laplace noise on one integer that moves by `shift`, on a Poisson sample.
-    DiscreteNoise { noise: DiscreteNoise, shift: u64, rate: f64 },
+    DiscreteNoise {
+        noise: DiscreteNoise,
+        shift: u64,
+        rate: f64,
+    },
     /// Sample of fixed size without replacement, replace-one; `noise` is relative to 2C.
     FixedSizeGaussian { rate: f64, noise: f64 },
     /// Two normal laws whose means are `mu` standard deviations apart.
@@ -21,9 +25,19 @@ pub(crate) enum Primitive {
     /// (1−q)N(0) + qN(1) against (1−q)N(0) + qN(−1) at standard deviation `noise`.
     SampledReplaceOneGaussian { rate: f64, noise: f64 },
     /// Skellam noise; norms and variance in grid units, on a Poisson sample.
-    Skellam { l1: f64, l2: f64, variance: f64, rate: f64 },
+    Skellam {
+        l1: f64,
+        l2: f64,
+        variance: f64,
+        rate: f64,
+    },
     /// With probability `truncation` the replace-one pair at `truncated_rate` and half the noise, else the sampled pair.
-    TruncatedGaussian { rate: f64, noise: f64, truncation: f64, truncated_rate: f64 },
+    TruncatedGaussian {
+        rate: f64,
+        noise: f64,
+        truncation: f64,
+        truncated_rate: f64,
+    },
     /// ρ-zCDP on a Poisson sample.
     ZeroConcentrated { rho: f64, rate: f64 },
 }
@@ -44,7 +58,11 @@ pub(crate) type Applications = Vec<(Primitive, u64)>;
 const MOST_APPLICATIONS: u64 = 1 << 53;
 
 /// Splits an event into primitives, or says in words why it has no sound cost under this relation.
-pub(crate) fn resolve(event: &DpEvent, relation: NeighboringRelation, count: u64) -> Result<Applications, String> {
+pub(crate) fn resolve(
+    event: &DpEvent,
+    relation: NeighboringRelation,
+    count: u64,
+) -> Result<Applications, String> {
     let mut applications = Vec::new();
     resolve_into(&mut applications, event, relation, 1.0, count)?;
     Ok(applications)
@@ -56,7 +74,10 @@ pub(crate) fn add(applications: &mut Applications, primitive: Primitive, count: 
         return Ok(());
     }
     if let Some((_, present)) = applications.iter_mut().find(|(other, _)| *other == primitive) {
-        let sum = present.checked_add(count).filter(|&sum| sum <= MOST_APPLICATIONS).ok_or_else(too_many)?;
+        let sum = present
+            .checked_add(count)
+            .filter(|&sum| sum <= MOST_APPLICATIONS)
+            .ok_or_else(too_many)?;
         *present = sum;
     } else if count <= MOST_APPLICATIONS {
         applications.push((primitive, count));
@@ -81,9 +102,9 @@ fn resolve_into(
         return Ok(());
     }
     match event {
-        DpEvent::Composed(events) if rate >= 1.0 => {
-            events.iter().try_for_each(|event| resolve_into(into, event, relation, rate, count))
-        }
+        DpEvent::Composed(events) if rate >= 1.0 => events
+            .iter()
+            .try_for_each(|event| resolve_into(into, event, relation, rate, count)),
         DpEvent::Repeated { event, count: inner } if rate >= 1.0 => {
             let count = count.checked_mul(*inner).ok_or_else(too_many)?;
             resolve_into(into, event, relation, rate, count)
@@ -91,14 +112,23 @@ fn resolve_into(
         DpEvent::PoissonSampled { sampling_rate, event } => {
             resolve_into(into, event, relation, rate * sampling_rate.value(), count)
         }
-        DpEvent::FixedSizeSampled { event, population_size, sample_size } => {
+        DpEvent::FixedSizeSampled {
+            event,
+            population_size,
+            sample_size,
+        } => {
             let primitive = fixed_size(event, relation, rate, *population_size, *sample_size)?;
             match primitive {
                 Some(primitive) => add(into, primitive, count),
                 None => resolve_into(into, event, relation, rate, count),
             }
         }
-        DpEvent::TruncatedPoissonSampled { cap, event, population_size, sampling_rate } => {
+        DpEvent::TruncatedPoissonSampled {
+            cap,
+            event,
+            population_size,
+            sampling_rate,
+        } => {
             let sampling_rate = rate * sampling_rate.value();
             if *population_size <= *cap {
                 return resolve_into(into, event, relation, sampling_rate, count);
@@ -106,7 +136,11 @@ fn resolve_into(
             if rate < 1.0 {
                 return Err("truncated sampling inside another sampling has no theorem".to_owned());
             }
-            add(into, truncated(event, relation, sampling_rate, *population_size, *cap)?, count)
+            add(
+                into,
+                truncated(event, relation, sampling_rate, *population_size, *cap)?,
+                count,
+            )
         }
         _ => add(into, single(event, relation, rate)?, count),
     }
@@ -132,33 +166,71 @@ fn single(event: &DpEvent, relation: NeighboringRelation, rate: f64) -> Result<P
         };
     }
     if rate < 1.0 && relation == NeighboringRelation::ReplaceOne {
-        return Err("Poisson sampling under replace-one is proven here for Gaussian noise only; use add-remove or \
+        return Err(
+            "Poisson sampling under replace-one is proven here for Gaussian noise only; use add-remove or \
                     replace-by-zero"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let factor = relation.sensitivity();
     match event {
-        DpEvent::Laplace { noise_multiplier } => Ok(Primitive::Laplace { rate, scale: noise_multiplier.value() / factor }),
-        DpEvent::DiscreteLaplace { clip_norm, noise_scale } => {
-            let noise = DiscreteNoise::Laplace { scale: noise_scale.value() };
-            Ok(Primitive::DiscreteNoise { noise, shift: shift(clip_norm.value(), factor)?, rate })
+        DpEvent::Laplace { noise_multiplier } => Ok(Primitive::Laplace {
+            rate,
+            scale: noise_multiplier.value() / factor,
+        }),
+        DpEvent::DiscreteLaplace {
+            clip_norm,
+            noise_scale,
+        } => {
+            let noise = DiscreteNoise::Laplace {
+                scale: noise_scale.value(),
+            };
+            Ok(Primitive::DiscreteNoise {
+                noise,
+                shift: shift(clip_norm.value(), factor)?,
+                rate,
+            })
         }
-        DpEvent::DiscreteGaussian { clip_norm, dimension: 1, noise_std_dev } => {
-            let noise = DiscreteNoise::Gaussian { sigma: noise_std_dev.value() };
-            Ok(Primitive::DiscreteNoise { noise, shift: shift(clip_norm.value(), factor)?, rate })
+        DpEvent::DiscreteGaussian {
+            clip_norm,
+            dimension: 1,
+            noise_std_dev,
+        } => {
+            let noise = DiscreteNoise::Gaussian {
+                sigma: noise_std_dev.value(),
+            };
+            Ok(Primitive::DiscreteNoise {
+                noise,
+                shift: shift(clip_norm.value(), factor)?,
+                rate,
+            })
         }
         // Canonne, Kamath, Steinke 2020, theorem 4: Δ²/2σ²-zCDP in every dimension.
-        DpEvent::DiscreteGaussian { clip_norm, dimension: _, noise_std_dev } => {
+        DpEvent::DiscreteGaussian {
+            clip_norm,
+            dimension: _,
+            noise_std_dev,
+        } => {
             let ratio = factor * clip_norm.value() / noise_std_dev.value();
-            Ok(Primitive::ZeroConcentrated { rho: 0.5 * ratio * ratio, rate })
+            Ok(Primitive::ZeroConcentrated {
+                rho: 0.5 * ratio * ratio,
+                rate,
+            })
         }
-        DpEvent::Skellam { l1_clip_norm, l2_clip_norm, noise_std_dev } => Ok(Primitive::Skellam {
+        DpEvent::Skellam {
+            l1_clip_norm,
+            l2_clip_norm,
+            noise_std_dev,
+        } => Ok(Primitive::Skellam {
             l1: factor * l1_clip_norm.value(),
             l2: factor * l2_clip_norm.value(),
             variance: noise_std_dev.value() * noise_std_dev.value(),
             rate,
         }),
-        DpEvent::ZeroConcentrated { rho } => Ok(Primitive::ZeroConcentrated { rho: factor * factor * rho.value(), rate }),
+        DpEvent::ZeroConcentrated { rho } => Ok(Primitive::ZeroConcentrated {
+            rho: factor * factor * rho.value(),
+            rate,
+        }),
         DpEvent::Composed(_) | DpEvent::Repeated { .. } => {
             Err("several releases from one sample are accounted for Gaussian noise only".to_owned())
         }
@@ -171,19 +243,29 @@ fn single(event: &DpEvent, relation: NeighboringRelation, rate: f64) -> Result<P
 /// Releases from the *same* sample are one event whose µ² is the sum of theirs: correlated outputs are not separate.
 fn gaussian_mu_squared(event: &DpEvent) -> Option<f64> {
     let from_noise = |noise: &NoiseMultiplier| 1.0 / (noise.value() * noise.value());
-    #[allow(clippy::cast_precision_loss, reason = "a count in a cost: rounding is far below the accounted error")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a count in a cost: rounding is far below the accounted error"
+    )]
     match event {
         DpEvent::Gaussian { noise_multiplier } => Some(from_noise(noise_multiplier)),
-        DpEvent::MatrixMechanism { noise_multiplier, sensitivity } => {
-            Some(sensitivity.value() * sensitivity.value() * from_noise(noise_multiplier))
-        }
-        DpEvent::Tree { epochs, noise_multiplier, steps } => {
+        DpEvent::MatrixMechanism {
+            noise_multiplier,
+            sensitivity,
+        } => Some(sensitivity.value() * sensitivity.value() * from_noise(noise_multiplier)),
+        DpEvent::Tree {
+            epochs,
+            noise_multiplier,
+            steps,
+        } => {
             // Every leaf lies in as many nodes as the number of steps has binary digits.
             let nodes = f64::from(u64::BITS - steps.leading_zeros());
             Some(*epochs as f64 * nodes * from_noise(noise_multiplier))
         }
         DpEvent::Composed(events) => events.iter().map(gaussian_mu_squared).sum(),
-        DpEvent::Repeated { event, count } => gaussian_mu_squared(event).map(|squared| squared * *count as f64),
+        DpEvent::Repeated { event, count } => {
+            gaussian_mu_squared(event).map(|squared| squared * *count as f64)
+        }
         _ => None,
     }
 }
@@ -210,7 +292,9 @@ fn fixed_size(
             .to_owned());
     }
     if sample_size == 0 || sample_size > population_size {
-        return Err(format!("the sample size must be between 1 and the population size {population_size}, got {sample_size}"));
+        return Err(format!(
+            "the sample size must be between 1 and the population size {population_size}, got {sample_size}"
+        ));
     }
     if sample_size == population_size {
         return Ok(None);
@@ -228,9 +312,15 @@ fn fixed_size(
     if mu <= 0.0 {
         return Ok(Some(Primitive::Gaussian { mu: 0.0 }));
     }
-    #[allow(clippy::cast_precision_loss, reason = "a ratio of counts, rounded like any other input")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a ratio of counts, rounded like any other input"
+    )]
     let rate = sample_size as f64 / population_size as f64;
-    Ok(Some(Primitive::FixedSizeGaussian { rate, noise: checked_noise(1.0 / mu)? }))
+    Ok(Some(Primitive::FixedSizeGaussian {
+        rate,
+        noise: checked_noise(1.0 / mu)?,
+    }))
 }
 
 /// The bound of arXiv 2508.15089 as in dp-accounting 0.6: where the others alone fill the cap, the unit displaces one of
@@ -243,7 +333,9 @@ fn truncated(
     cap: u64,
 ) -> Result<Primitive, String> {
     if relation == NeighboringRelation::ReplaceOne {
-        return Err("truncated Poisson sampling has a theorem under add-remove and replace-by-zero only".to_owned());
+        return Err(
+            "truncated Poisson sampling has a theorem under add-remove and replace-by-zero only".to_owned(),
+        );
     }
     if cap == 0 {
         return Err("the cap of a truncated sample must be at least 1".to_owned());
@@ -268,24 +360,41 @@ fn truncated(
     }
     #[allow(clippy::cast_precision_loss, reason = "at most 2^53")]
     let share = cap as f64 / population_size as f64;
-    let truncated_rate = (upper_tail(population_size, rate, cap + 1) * share / truncation * ROUND_UP * ROUND_UP).min(1.0);
+    let truncated_rate =
+        (upper_tail(population_size, rate, cap + 1) * share / truncation * ROUND_UP * ROUND_UP).min(1.0);
     let noise = checked_noise(1.0 / mu)?;
-    Ok(Primitive::TruncatedGaussian { rate, noise, truncation, truncated_rate })
+    Ok(Primitive::TruncatedGaussian {
+        rate,
+        noise,
+        truncation,
+        truncated_rate,
+    })
 }
 
 /// Covers the relative error of the binomial tails.
 const ROUND_UP: f64 = 1.0 + 1e-8;
 
 fn finite_gaussian(mu: f64) -> Result<Primitive, String> {
-    if mu <= LARGEST_MU { Ok(Primitive::Gaussian { mu }) } else { Err(out_of_range()) }
+    if mu <= LARGEST_MU {
+        Ok(Primitive::Gaussian { mu })
+    } else {
+        Err(out_of_range())
+    }
 }
 
 fn checked_noise(noise: f64) -> Result<f64, String> {
-    if (1.0 / LARGEST_MU..=LARGEST_MU).contains(&noise) { Ok(noise) } else { Err(out_of_range()) }
+    if (1.0 / LARGEST_MU..=LARGEST_MU).contains(&noise) {
+        Ok(noise)
+    } else {
+        Err(out_of_range())
+    }
 }
 
 fn out_of_range() -> String {
-    format!("the ratio of noise to sensitivity is outside {:e} to {LARGEST_MU:e}", 1.0 / LARGEST_MU)
+    format!(
+        "the ratio of noise to sensitivity is outside {:e} to {LARGEST_MU:e}",
+        1.0 / LARGEST_MU
+    )
 }
 
 /// Beyond this squares and exponents leave the range of `f64`.
@@ -294,8 +403,16 @@ const LARGEST_MU: f64 = 1e60;
 /// By how much one unit moves an integer, at most.
 fn shift(clip_norm: f64, factor: f64) -> Result<u64, String> {
     let shift = clip_norm.floor() * factor;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
-    if shift < 1e15 { Ok(shift as u64) } else { Err(format!("the clip norm {clip_norm} is too large for a grid")) }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range has just been checked"
+    )]
+    if shift < 1e15 {
+        Ok(shift as u64)
+    } else {
+        Err(format!("the clip norm {clip_norm} is too large for a grid"))
+    }
 }
 
 #[cfg(test)]
@@ -304,18 +421,25 @@ mod tests {
     use crate::{SamplingRate, Sensitivity};
 
     fn gaussian(noise: f64) -> DpEvent {
-        DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(noise).unwrap() }
+        DpEvent::Gaussian {
+            noise_multiplier: NoiseMultiplier::new(noise).unwrap(),
+        }
     }
 
     fn sampled(rate: f64, event: DpEvent) -> DpEvent {
-        DpEvent::PoissonSampled { sampling_rate: SamplingRate::new(rate).unwrap(), event: Box::new(event) }
+        DpEvent::PoissonSampled {
+            sampling_rate: SamplingRate::new(rate).unwrap(),
+            event: Box::new(event),
+        }
     }
 
     #[test]
     fn several_gaussian_releases_of_one_sample_are_one_event() {
         let joint = sampled(0.1, DpEvent::Composed(vec![gaussian(3.0), gaussian(4.0)]));
         let resolved = resolve(&joint, NeighboringRelation::AddOrRemoveOne, 7).unwrap();
-        let [(Primitive::SampledGaussian { rate, noise }, 7)] = resolved[..] else { panic!("{resolved:?}") };
+        let [(Primitive::SampledGaussian { rate, noise }, 7)] = resolved[..] else {
+            panic!("{resolved:?}")
+        };
         assert!((rate - 0.1).abs() < 1e-15 && (noise - 2.4).abs() < 1e-14);
     }
 
@@ -333,19 +457,46 @@ mod tests {
 
     #[test]
     fn fixed_size_samples_need_replace_one() {
-        let event = DpEvent::FixedSizeSampled { event: Box::new(gaussian(4.0)), population_size: 100, sample_size: 10 };
-        for relation in [NeighboringRelation::AddOrRemoveOne, NeighboringRelation::ReplaceByZero] {
-            assert!(resolve(&event, relation, 1).unwrap_err().contains("replace-one only"));
+        let event = DpEvent::FixedSizeSampled {
+            event: Box::new(gaussian(4.0)),
+            population_size: 100,
+            sample_size: 10,
+        };
+        for relation in [
+            NeighboringRelation::AddOrRemoveOne,
+            NeighboringRelation::ReplaceByZero,
+        ] {
+            assert!(
+                resolve(&event, relation, 1)
+                    .unwrap_err()
+                    .contains("replace-one only")
+            );
         }
         let resolved = resolve(&event, NeighboringRelation::ReplaceOne, 5).unwrap();
-        assert_eq!(resolved, [(Primitive::FixedSizeGaussian { rate: 0.1, noise: 2.0 }, 5)]);
+        assert_eq!(
+            resolved,
+            [(
+                Primitive::FixedSizeGaussian {
+                    rate: 0.1,
+                    noise: 2.0
+                },
+                5
+            )]
+        );
     }
 
     #[test]
     fn counts_that_overflow_are_refused() {
-        let event = DpEvent::Repeated { event: Box::new(gaussian(1.0)), count: u64::MAX };
+        let event = DpEvent::Repeated {
+            event: Box::new(gaussian(1.0)),
+            count: u64::MAX,
+        };
         assert!(resolve(&event, NeighboringRelation::AddOrRemoveOne, 2).is_err());
-        assert!(resolve(&event, NeighboringRelation::AddOrRemoveOne, 0).unwrap().is_empty());
+        assert!(
+            resolve(&event, NeighboringRelation::AddOrRemoveOne, 0)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

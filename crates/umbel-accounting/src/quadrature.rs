@@ -4,10 +4,8 @@
 //! it are positive too.
 
 /// The rule with 2 nodes.
-pub(crate) const GAUSS_LEGENDRE_2: [(f64, f64); 2] = [
-    (0.211_324_865_405_187_1, 0.5),
-    (0.788_675_134_594_812_9, 0.5),
-];
+pub(crate) const GAUSS_LEGENDRE_2: [(f64, f64); 2] =
+    [(0.211_324_865_405_187_1, 0.5), (0.788_675_134_594_812_9, 0.5)];
 
 /// The rule with 3 nodes.
 pub(crate) const GAUSS_LEGENDRE_3: [(f64, f64); 3] = [
@@ -56,7 +54,11 @@ mod tests {
             for degree in 0..2 * rule.len() {
                 let power = i32::try_from(degree).unwrap();
                 let integral: f64 = rule.iter().map(|(node, weight)| weight * node.powi(power)).sum();
-                assert!((integral * f64::from(power + 1) - 1.0).abs() < 1e-14, "{} nodes, degree {degree}", rule.len());
+                assert!(
+                    (integral * f64::from(power + 1) - 1.0).abs() < 1e-14,
+                    "{} nodes, degree {degree}",
+                    rule.len()
+                );
             }
         }
         check(&GAUSS_LEGENDRE_2);

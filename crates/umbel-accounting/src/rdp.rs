@@ -24,7 +24,10 @@ pub struct RdpAccountant {
 impl RdpAccountant {
     /// Nothing composed yet.
     pub fn new(relation: NeighboringRelation) -> Self {
-        Self { applications: Vec::new(), relation }
+        Self {
+            applications: Vec::new(),
+            relation,
+        }
     }
 
     /// Upper bound on the Rényi divergence of order `order` of everything composed so far; infinite if there is none.
@@ -45,7 +48,9 @@ impl Accountant for RdpAccountant {
     }
 
     fn supports(&self, event: &DpEvent) -> Result<(), Unsupported> {
-        resolve(event, self.relation, 1).map(|_| ()).map_err(|reason| self.unsupported(reason))
+        resolve(event, self.relation, 1)
+            .map(|_| ())
+            .map_err(|reason| self.unsupported(reason))
     }
 
     fn compose(&mut self, event: &DpEvent, count: u64) -> Result<(), Unsupported> {
@@ -70,13 +75,21 @@ impl Accountant for RdpAccountant {
 
 impl RdpAccountant {
     fn unsupported(&self, reason: String) -> Unsupported {
-        Unsupported { accountant: AccountantKind::Rdp.as_str(), relation: self.relation.as_str(), reason }
+        Unsupported {
+            accountant: AccountantKind::Rdp.as_str(),
+            relation: self.relation.as_str(),
+            reason,
+        }
     }
 }
 
 /// Upper bound on ε at `delta`.
 pub(crate) fn epsilon(applications: &Applications, delta: f64) -> f64 {
-    conversion::epsilon(|excess| divergence(applications, excess), largest_loss(applications), delta)
+    conversion::epsilon(
+        |excess| divergence(applications, excess),
+        largest_loss(applications),
+        delta,
+    )
 }
 
 /// Upper bound on `ln δ` at `epsilon`.
@@ -90,13 +103,19 @@ pub(crate) fn log_delta(applications: &Applications, epsilon: f64) -> f64 {
 /// Sum of the divergences at order `1 + excess`.
 fn divergence(applications: &Applications, excess: f64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
-    applications.iter().map(|(primitive, count)| *count as f64 * curve::divergence(primitive, excess)).sum()
+    applications
+        .iter()
+        .map(|(primitive, count)| *count as f64 * curve::divergence(primitive, excess))
+        .sum()
 }
 
 /// The ε that holds with δ = 0: the sum of the largest losses. Usually infinite.
 fn largest_loss(applications: &Applications) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
-    applications.iter().map(|(primitive, count)| *count as f64 * curve::largest_loss(primitive)).sum()
+    applications
+        .iter()
+        .map(|(primitive, count)| *count as f64 * curve::largest_loss(primitive))
+        .sum()
 }
 
 #[cfg(test)]

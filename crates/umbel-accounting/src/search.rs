@@ -4,7 +4,12 @@
 ///
 /// Keeps `holds(high)` true (the caller has checked it, or trusts it) and returns both ends. Stops at a relative width
 /// of `tolerance`, or when no number lies between.
-pub(crate) fn bisect(mut low: f64, mut high: f64, tolerance: f64, mut holds: impl FnMut(f64) -> bool) -> (f64, f64) {
+pub(crate) fn bisect(
+    mut low: f64,
+    mut high: f64,
+    tolerance: f64,
+    mut holds: impl FnMut(f64) -> bool,
+) -> (f64, f64) {
     for _ in 0..MOST_STEPS {
         let middle = 0.5 * (low + high);
         if high - low <= tolerance * high.abs().max(low.abs()) || middle <= low || middle >= high {
@@ -23,7 +28,12 @@ pub(crate) fn bisect(mut low: f64, mut high: f64, tolerance: f64, mut holds: imp
 ///
 /// The value is that of a point that was evaluated, so for an `f` of upper bounds it is an upper bound whatever the
 /// shape of `f`.
-pub(crate) fn minimise(mut low: f64, mut high: f64, tolerance: f64, mut f: impl FnMut(f64) -> f64) -> (f64, f64) {
+pub(crate) fn minimise(
+    mut low: f64,
+    mut high: f64,
+    tolerance: f64,
+    mut f: impl FnMut(f64) -> f64,
+) -> (f64, f64) {
     let ratio = 0.5 * (5f64.sqrt() - 1.0);
     let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_left, mut at_right) = (f(left), f(right));
@@ -41,7 +51,11 @@ pub(crate) fn minimise(mut low: f64, mut high: f64, tolerance: f64, mut f: impl 
             at_right = f(right);
         }
     }
-    if at_left <= at_right { (left, at_left) } else { (right, at_right) }
+    if at_left <= at_right {
+        (left, at_left)
+    } else {
+        (right, at_right)
+    }
 }
 
 /// Enough for any two numbers of type `f64` to meet.

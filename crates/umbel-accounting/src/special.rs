@@ -5,12 +5,20 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_PI_2, PI};
 /// `ln(e^a + e^b)`.
 pub(crate) fn log_add_exp(a: f64, b: f64) -> f64 {
     let (high, low) = if a >= b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY || high == f64::INFINITY { high } else { high + (low - high).exp().ln_1p() }
+    if low == f64::NEG_INFINITY || high == f64::INFINITY {
+        high
+    } else {
+        high + (low - high).exp().ln_1p()
+    }
 }
 
 /// `ln(1 - e^x)` for `x <= 0`.
 pub(crate) fn log_one_minus_exp(x: f64) -> f64 {
-    if x > -std::f64::consts::LN_2 { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
+    if x > -std::f64::consts::LN_2 {
+        (-x.exp_m1()).ln()
+    } else {
+        (-x.exp()).ln_1p()
+    }
 }
 
 /// `ln(e^x - 1)` for `x >= 0`.
@@ -87,7 +95,10 @@ mod tests {
             (40.0, -804.608_442_013_753_8),
         ] {
             let got = log_normal_tail(x);
-            assert!((got - expected).abs() <= 1e-14 * expected.abs().max(1e-3), "{x}: {got} {expected}");
+            assert!(
+                (got - expected).abs() <= 1e-14 * expected.abs().max(1e-3),
+                "{x}: {got} {expected}"
+            );
         }
     }
 
@@ -106,7 +117,7 @@ mod tests {
         assert!((log_exp_m1(1e-18) - (1e-18_f64).ln()).abs() < 1e-13);
         assert!((log_exp_m1(800.0) - 800.0).abs() < 1e-13);
         assert!((log_add_exp(-1000.0, -1000.0) - (-1000.0 + std::f64::consts::LN_2)).abs() < 1e-12);
-        assert_eq!(log_add_exp(f64::NEG_INFINITY, f64::NEG_INFINITY), f64::NEG_INFINITY);
+        assert!(log_add_exp(f64::NEG_INFINITY, f64::NEG_INFINITY) < f64::MIN);
         assert!((log_binomial(5.0, 2.0) - 10f64.ln()).abs() < 1e-14);
     }
 }

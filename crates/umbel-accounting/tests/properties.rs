@@ -1,20 +1,35 @@
 //! What must hold for every plan: monotone in every setting, bounds in order, composition in any order, and no input that
 //! gives NaN, a panic or a wrong number.
+#![allow(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    reason = "helpers of tests; exact ends of ranges"
+)]
 
 use proptest::prelude::*;
 use umbel_accounting::{
-    Accountant, AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingRate, accountant,
+    Accountant, AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingRate,
+    accountant,
 };
 
 fn gaussian(noise: f64) -> DpEvent {
-    DpEvent::Gaussian { noise_multiplier: NoiseMultiplier::new(noise).unwrap() }
+    DpEvent::Gaussian {
+        noise_multiplier: NoiseMultiplier::new(noise).unwrap(),
+    }
 }
 
 fn sampled(rate: f64, noise: f64) -> DpEvent {
-    DpEvent::PoissonSampled { sampling_rate: SamplingRate::new(rate).unwrap(), event: Box::new(gaussian(noise)) }
+    DpEvent::PoissonSampled {
+        sampling_rate: SamplingRate::new(rate).unwrap(),
+        event: Box::new(gaussian(noise)),
+    }
 }
 
-fn composed(kind: AccountantKind, relation: NeighboringRelation, parts: &[(DpEvent, u64)]) -> Box<dyn Accountant> {
+fn composed(
+    kind: AccountantKind,
+    relation: NeighboringRelation,
+    parts: &[(DpEvent, u64)],
+) -> Box<dyn Accountant> {
     let mut accountant = accountant(kind, relation);
     for (event, count) in parts {
         accountant.compose(event, *count).unwrap();
@@ -27,8 +42,18 @@ fn bounds(accountant: &dyn Accountant, delta: f64) -> (f64, f64) {
     (bounds.lower.map_or(0.0, Epsilon::value), bounds.upper.value())
 }
 
-fn upper(kind: AccountantKind, relation: NeighboringRelation, event: &DpEvent, count: u64, delta: f64) -> f64 {
-    bounds(composed(kind, relation, &[(event.clone(), count)]).as_ref(), delta).1
+fn upper(
+    kind: AccountantKind,
+    relation: NeighboringRelation,
+    event: &DpEvent,
+    count: u64,
+    delta: f64,
+) -> f64 {
+    bounds(
+        composed(kind, relation, &[(event.clone(), count)]).as_ref(),
+        delta,
+    )
+    .1
 }
 
 fn relations() -> impl Strategy<Value = NeighboringRelation> {
@@ -49,7 +74,11 @@ fn log_uniform(low: f64, high: f64) -> impl Strategy<Value = f64> {
 }
 
 fn counts(most: f64) -> impl Strategy<Value = u64> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the largest count")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and the largest count"
+    )]
     log_uniform(1.0, most).prop_map(|count| count as u64)
 }
 

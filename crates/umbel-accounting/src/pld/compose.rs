@@ -61,11 +61,18 @@ impl Profile {
         let natural_tilt = saddle.direction.natural_tilt(saddle.tilt);
         #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
         let origin: f64 = laws.iter().map(|(law, count)| law.origin * *count as f64).sum();
-        let (low, high) = (((window.0 - origin) / step).floor(), ((window.1 - origin) / step).ceil() + 1.0);
+        let (low, high) = (
+            ((window.0 - origin) / step).floor(),
+            ((window.1 - origin) / step).ceil() + 1.0,
+        );
         if !(low.abs() < 1e15 && high.abs() < 1e15 && high - low < MOST_POINTS) {
             return None;
         }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range has just been checked"
+        )]
         let (low, points) = (low as i64, (high - low) as usize);
         let length = fast_length(points.max(16));
 
@@ -87,10 +94,15 @@ impl Profile {
             }
             let mut spectrum = forward.make_output_vec();
             forward.process(&mut buffer, &mut spectrum).ok()?;
-            spectrum.iter_mut().for_each(|value| *value = power(*value, times));
+            spectrum
+                .iter_mut()
+                .for_each(|value| *value = power(*value, times));
             match &mut product {
                 None => product = Some(spectrum),
-                Some(product) => product.iter_mut().zip(&spectrum).for_each(|(into, value)| *into *= value),
+                Some(product) => product
+                    .iter_mut()
+                    .zip(&spectrum)
+                    .for_each(|(into, value)| *into *= value),
             }
             shift = shift.checked_add(centre.checked_mul(i64::try_from(count).ok()?)?)?;
             log_norm += times * tilted.log_norm;
@@ -119,7 +131,9 @@ impl Profile {
         drop(product);
 
         // The composed law in order of rising loss in this direction; negative values are round-off.
-        composed.iter_mut().for_each(|value| *value = (*value / count).max(0.0));
+        composed
+            .iter_mut()
+            .for_each(|value| *value = (*value / count).max(0.0));
         composed.rotate_left(wrapped(low - shift, length));
         let first = match saddle.direction {
             Direction::Forward => low,
@@ -187,32 +201,56 @@ impl Profile {
             return None;
         }
         // δ falls with the position: the last position at which it is still above the target.
-        let start = ((-self.origin / self.step).floor() - self.first as f64).clamp(0.0, self.excess.len() as f64) as usize;
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "clamped to a position"
+        )]
+        let start = ((-self.origin / self.step).floor() - self.first as f64)
+            .clamp(0.0, self.excess.len() as f64) as usize;
         let (mut below, mut above) = (start, self.excess.len());
         if above <= below {
-            return Some(Answer { epsilon: 0.0, noise: 0.0 });
+            return Some(Answer {
+                epsilon: 0.0,
+                noise: 0.0,
+            });
         }
         let holds = |position: usize| self.log_delta_at(position, end) <= target;
         match end {
             // The upper end falls everywhere.
             End::Upper if holds(below) => {
                 let noise = self.slack / self.excess[below];
-                return Some(Answer { epsilon: self.loss(below).max(0.0), noise });
+                return Some(Answer {
+                    epsilon: self.loss(below).max(0.0),
+                    noise,
+                });
             }
             End::Upper => {}
             // The lower end is nothing far to the left, where round-off exceeds it: start from where it is something.
             End::Lower => {
                 let reach = self.excess.len() - start;
-                let known = (0..=64).map(|i| above - 1 - i * (reach - 1) / 64).find(|&position| !holds(position));
+                let known = (0..=64)
+                    .map(|i| above - 1 - i * (reach - 1) / 64)
+                    .find(|&position| !holds(position));
                 match known {
                     Some(position) => below = position,
-                    None => return (self.loss(start) <= 0.0).then_some(Answer { epsilon: 0.0, noise: 0.0 }),
+                    None => {
+                        return (self.loss(start) <= 0.0).then_some(Answer {
+                            epsilon: 0.0,
+                            noise: 0.0,
+                        });
+                    }
                 }
             }
         }
         while above - below > 1 {
             let middle = usize::midpoint(above, below);
-            if holds(middle) { above = middle } else { below = middle }
+            if holds(middle) {
+                above = middle
+            } else {
+                below = middle
+            }
         }
         if above >= self.excess.len() {
             return None;
@@ -221,14 +259,21 @@ impl Profile {
         let ratio_below = (self.log_delta_at(below, end) - target).exp();
         let ratio_above = (self.log_delta_at(above, end) - target).exp();
         let share = (ratio_below - 1.0) / (ratio_below - ratio_above);
-        let within = if share.is_finite() { (share * self.step.exp_m1()).ln_1p() } else { self.step };
+        let within = if share.is_finite() {
+            (share * self.step.exp_m1()).ln_1p()
+        } else {
+            self.step
+        };
         let found = (self.loss(below) + within.clamp(0.0, self.step)).max(0.0);
         let rounding = 4.0 * f64::EPSILON * found;
         let epsilon = match end {
             End::Upper => found + rounding,
             End::Lower => (found - rounding).max(0.0),
         };
-        Some(Answer { epsilon, noise: self.slack / self.excess[below] })
+        Some(Answer {
+            epsilon,
+            noise: self.slack / self.excess[below],
+        })
     }
 
     /// Certified upper or lower bound on ln δ at `epsilon`; minus infinity is no lower bound at all.
@@ -246,7 +291,11 @@ impl Profile {
         if offset < 0.0 {
             return None;
         }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range has just been checked"
+        )]
         let below = offset as usize;
         let share = ((epsilon - self.loss(below)).exp_m1() / self.step.exp_m1()).clamp(0.0, 1.0);
         let (high, low) = (self.log_delta_at(below, end), self.log_delta_at(below + 1, end));
@@ -257,7 +306,12 @@ impl Profile {
         Some(match end {
             End::Upper => {
                 let charged = value.exp() * (1.0 + self.relative) + self.dropped;
-                if self.dropped > 0.0 && charged > 0.0 { charged.ln() } else { value + self.relative }.min(0.0)
+                if self.dropped > 0.0 && charged > 0.0 {
+                    charged.ln()
+                } else {
+                    value + self.relative
+                }
+                .min(0.0)
             }
             End::Lower => value - 2.0 * self.relative,
         })
@@ -271,7 +325,11 @@ impl Profile {
         self.log_norm - self.tilt * self.loss(position) + excess.ln()
     }
 
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "indices stay below 1e15")]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_wrap,
+        reason = "indices stay below 1e15"
+    )]
     fn loss(&self, position: usize) -> f64 {
         self.origin + (self.first + position as i64) as f64 * self.step
     }
@@ -298,8 +356,14 @@ impl Tilted {
         let (heaviest, reference) = if gentle {
             (0.0, law.loss(law.mass.len() / 2))
         } else {
-            let weighted = law.mass.iter().enumerate().map(|(i, mass)| (mass.ln() + tilt * law.loss(i), law.loss(i)));
-            weighted.fold((f64::NEG_INFINITY, 0.0), |best, next| if next.0 > best.0 { next } else { best })
+            let weighted = law
+                .mass
+                .iter()
+                .enumerate()
+                .map(|(i, mass)| (mass.ln() + tilt * law.loss(i), law.loss(i)));
+            weighted.fold((f64::NEG_INFINITY, 0.0), |best, next| {
+                if next.0 > best.0 { next } else { best }
+            })
         };
         let offset = if gentle { 0.0 } else { heaviest - tilt * reference };
         let mut mass = Vec::with_capacity(law.mass.len());
@@ -314,7 +378,11 @@ impl Tilted {
             }
         } else {
             mass.extend(law.mass.iter().enumerate().map(|(i, &value)| {
-                if value > 0.0 { (value.ln() - offset + tilt * (law.loss(i) - reference)).exp() } else { 0.0 }
+                if value > 0.0 {
+                    (value.ln() - offset + tilt * (law.loss(i) - reference)).exp()
+                } else {
+                    0.0
+                }
             }));
         }
         let sum: f64 = mass.iter().sum();
@@ -338,7 +406,8 @@ impl Tilted {
             log_norm: sum.ln() + offset + tilt * reference,
             #[allow(clippy::cast_possible_truncation, reason = "an index within the law")]
             mean_index: ((mean_loss - law.origin) / law.step).round() as i64,
-            relative: f64::EPSILON * (130.0 + 4.0 * tilt.abs() * (distance + reference.abs())) + 2.0 * law.defect,
+            relative: f64::EPSILON * (130.0 + 4.0 * tilt.abs() * (distance + reference.abs()))
+                + 2.0 * law.defect,
         })
     }
 }
@@ -346,7 +415,11 @@ impl Tilted {
 fn power(value: Complex<f64>, times: f64) -> Complex<f64> {
     let log_modulus = 0.5 * value.norm_sqr().ln() * times;
     // Below e^-80 of the largest it is lost in round-off anyway.
-    if log_modulus < -80.0 { Complex::new(0.0, 0.0) } else { Complex::from_polar(log_modulus.exp(), value.arg() * times) }
+    if log_modulus < -80.0 {
+        Complex::new(0.0, 0.0)
+    } else {
+        Complex::from_polar(log_modulus.exp(), value.arg() * times)
+    }
 }
 
 /// Backward recursion with positive terms only for `Profile::excess`, in place.
@@ -375,7 +448,9 @@ const KEPT_LENGTH: usize = 1 << 20;
 type Transforms = (Arc<dyn RealToComplex<f64>>, Arc<dyn ComplexToReal<f64>>);
 
 fn transforms(length: usize) -> Transforms {
-    let plan = |planner: &mut RealFftPlanner<f64>| (planner.plan_fft_forward(length), planner.plan_fft_inverse(length));
+    let plan = |planner: &mut RealFftPlanner<f64>| {
+        (planner.plan_fft_forward(length), planner.plan_fft_inverse(length))
+    };
     if length <= KEPT_LENGTH {
         PLANNER.with_borrow_mut(plan)
     } else {
@@ -398,7 +473,12 @@ fn geometric_square(tilt: f64, step: f64) -> f64 {
 }
 
 fn wrapped(index: i64, length: usize) -> usize {
-    #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below length")]
+    #[allow(
+        clippy::cast_possible_wrap,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "below length"
+    )]
     let position = index.rem_euclid(length as i64) as usize;
     position
 }

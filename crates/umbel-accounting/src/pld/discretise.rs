@@ -20,9 +20,11 @@ pub(super) fn supports(primitive: &Primitive) -> Result<(), String> {
         Primitive::Skellam { .. } => {
             Err("Skellam noise on vectors has a Rényi bound only; use the rdp accountant".to_owned())
         }
-        Primitive::ZeroConcentrated { .. } => Err("zCDP, and discrete Gaussian noise on vectors, do not determine a \
+        Primitive::ZeroConcentrated { .. } => Err(
+            "zCDP, and discrete Gaussian noise on vectors, do not determine a \
              privacy-loss distribution; use the rdp accountant"
-            .to_owned()),
+                .to_owned(),
+        ),
         _ => Ok(()),
     }
 }
@@ -48,7 +50,10 @@ pub(super) fn loss_law(primitive: &Primitive, step: f64, tail: f64) -> Option<Lo
 fn unmeasured_law(primitive: &Primitive, step: f64, tail: f64) -> Option<LossLaw> {
     match *primitive {
         Primitive::Gaussian { mu } => {
-            let pair = SampledGaussian { rate: 1.0, noise: 1.0 / mu };
+            let pair = SampledGaussian {
+                rate: 1.0,
+                noise: 1.0 / mu,
+            };
             gaussian_law(&pair, step, tail, f64::NEG_INFINITY)
         }
         Primitive::SampledGaussian { rate, noise } => {
@@ -61,7 +66,12 @@ fn unmeasured_law(primitive: &Primitive, step: f64, tail: f64) -> Option<LossLaw
             let unmoved = (1.0 - rate) * (1.0 - 2.0 * log_normal_tail(0.5 / noise).exp());
             Some(law.mirrored(unmoved))
         }
-        Primitive::TruncatedGaussian { rate, noise, truncation, truncated_rate } => {
+        Primitive::TruncatedGaussian {
+            rate,
+            noise,
+            truncation,
+            truncated_rate,
+        } => {
             let ordinary = gaussian_law(&SampledGaussian { rate, noise }, step, tail, f64::NEG_INFINITY)?;
             let displaced = replace_one_law(truncated_rate, 0.5 * noise, step, tail)?;
             Some(ordinary.mixed(truncation, &displaced))
@@ -94,16 +104,27 @@ fn unmeasured_law(primitive: &Primitive, step: f64, tail: f64) -> Option<LossLaw
 ///
 /// For fixed-size samples it is the law of the pair of data sets that is known to be attained, which is less than the
 /// pair that bounds it from above. `None` where no attained pair is known, or too many points are needed.
-pub(super) fn lower_law(primitive: &Primitive, step: f64, tail: f64, direction: Direction) -> Option<LossLaw> {
+pub(super) fn lower_law(
+    primitive: &Primitive,
+    step: f64,
+    tail: f64,
+    direction: Direction,
+) -> Option<LossLaw> {
     let mut merger = Merger::new(step, direction);
     let gaussian = |merger: &mut Merger, pair: &SampledGaussian| {
         let reach = reach(tail) * pair.noise;
         let (low, high) = (-reach, 1.0 + reach);
         LossLaw::fits(step, pair.loss(low), pair.loss(high))?;
-        fill(merger, step, pair, low, high)
+        fill(merger, SUB_CELL * step, pair, low, high)
     };
     match *primitive {
-        Primitive::Gaussian { mu } => gaussian(&mut merger, &SampledGaussian { rate: 1.0, noise: 1.0 / mu })?,
+        Primitive::Gaussian { mu } => gaussian(
+            &mut merger,
+            &SampledGaussian {
+                rate: 1.0,
+                noise: 1.0 / mu,
+            },
+        )?,
         Primitive::SampledGaussian { rate, noise } | Primitive::FixedSizeGaussian { rate, noise } => {
             gaussian(&mut merger, &SampledGaussian { rate, noise })?;
         }
@@ -111,14 +132,15 @@ pub(super) fn lower_law(primitive: &Primitive, step: f64, tail: f64, direction: 
             let pair = ReplaceOneGaussian { rate, noise };
             let high = 1.0 + reach(tail) * noise;
             LossLaw::fits(step, -pair.loss(high), pair.loss(high))?;
-            fill(&mut merger, step, &pair, -high, high)?;
+            merger = Merger::around_zero(step, direction, -pair.loss(high));
+            fill(&mut merger, SUB_CELL * step, &pair, -high, high)?;
         }
         Primitive::Laplace { rate, scale } => {
             let pair = SampledLaplace { rate, scale };
             let (lowest, highest) = (pair.loss(0.0), pair.loss(1.0));
             LossLaw::fits(step, lowest, highest)?;
             merger.push(lowest, 0.5 * lowest.exp());
-            fill(&mut merger, step, &pair, 0.0, 1.0)?;
+            fill(&mut merger, SUB_CELL * step, &pair, 0.0, 1.0)?;
             merger.push(highest, 0.5 * (highest - 1.0 / scale).exp());
         }
         Primitive::DiscreteNoise { noise, shift, rate } => {
@@ -138,7 +160,10 @@ pub(super) fn lower_law(primitive: &Primitive, step: f64, tail: f64, direction: 
 
 /// Whether the pair that is composed is attained by data sets, so that its lower bounds are bounds on the mechanism.
 pub(super) fn is_attained(primitive: &Primitive) -> bool {
-    !matches!(primitive, Primitive::TruncatedGaussian { .. } | Primitive::FixedSizeGaussian { .. })
+    !matches!(
+        primitive,
+        Primitive::TruncatedGaussian { .. } | Primitive::FixedSizeGaussian { .. }
+    )
 }
 
 /// Nodes that give moments of the loss to many digits, at a cost that does not depend on any grid.
@@ -146,13 +171,28 @@ pub(super) fn nodes(primitive: &Primitive, tail: f64) -> Option<Nodes> {
     let mut nodes = Nodes::new();
     match *primitive {
         Primitive::Gaussian { mu } => {
-            coarse(&mut nodes, &SampledGaussian { rate: 1.0, noise: 1.0 / mu }, tail, 1.0 / mu, false)?;
+            coarse(
+                &mut nodes,
+                &SampledGaussian {
+                    rate: 1.0,
+                    noise: 1.0 / mu,
+                },
+                tail,
+                1.0 / mu,
+                false,
+            )?;
         }
         Primitive::SampledGaussian { rate, noise } => {
             coarse(&mut nodes, &SampledGaussian { rate, noise }, tail, noise, false)?;
         }
         Primitive::SampledReplaceOneGaussian { rate, noise } => {
-            coarse(&mut nodes, &ReplaceOneGaussian { rate, noise }, tail, noise, false)?;
+            coarse(
+                &mut nodes,
+                &ReplaceOneGaussian { rate, noise },
+                tail,
+                noise,
+                false,
+            )?;
         }
         Primitive::FixedSizeGaussian { rate, noise } => {
             let mut half = Nodes::new();
@@ -161,19 +201,39 @@ pub(super) fn nodes(primitive: &Primitive, tail: f64) -> Option<Nodes> {
                 nodes.push((loss, mass));
                 nodes.push((-loss, mass * (-loss).exp()));
             }
-            nodes.push((0.0, (1.0 - rate) * (1.0 - 2.0 * log_normal_tail(0.5 / noise).exp())));
+            nodes.push((
+                0.0,
+                (1.0 - rate) * (1.0 - 2.0 * log_normal_tail(0.5 / noise).exp()),
+            ));
         }
-        Primitive::TruncatedGaussian { rate, noise, truncation, truncated_rate } => {
+        Primitive::TruncatedGaussian {
+            rate,
+            noise,
+            truncation,
+            truncated_rate,
+        } => {
             coarse(&mut nodes, &SampledGaussian { rate, noise }, tail, noise, false)?;
             for node in &mut nodes {
                 node.1 *= 1.0 - truncation;
             }
             let start = nodes.len();
             if truncated_rate < 1.0 {
-                let pair = ReplaceOneGaussian { rate: truncated_rate, noise: 0.5 * noise };
+                let pair = ReplaceOneGaussian {
+                    rate: truncated_rate,
+                    noise: 0.5 * noise,
+                };
                 coarse(&mut nodes, &pair, tail, 0.5 * noise, false)?;
             } else {
-                coarse(&mut nodes, &SampledGaussian { rate: 1.0, noise: 0.25 * noise }, tail, 0.25 * noise, false)?;
+                coarse(
+                    &mut nodes,
+                    &SampledGaussian {
+                        rate: 1.0,
+                        noise: 0.25 * noise,
+                    },
+                    tail,
+                    0.25 * noise,
+                    false,
+                )?;
             }
             for node in &mut nodes[start..] {
                 node.1 *= truncation;
@@ -188,7 +248,9 @@ pub(super) fn nodes(primitive: &Primitive, tail: f64) -> Option<Nodes> {
             }
         }
         Primitive::DiscreteNoise { noise, shift, rate } => nodes = atoms(noise, shift, rate, tail)?.0,
-        Primitive::NonPrivate | Primitive::Skellam { .. } | Primitive::ZeroConcentrated { .. } => return None,
+        Primitive::NonPrivate | Primitive::Skellam { .. } | Primitive::ZeroConcentrated { .. } => {
+            return None;
+        }
     }
     Some(nodes)
 }
@@ -255,8 +317,9 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
                 let start = grid(bin);
                 for node in rule {
                     let mass = node.weight * pair.loss_density(start + node.offset);
-                    sink.put(bin, node.offset, (node.below, node.above), mass);
+                    sink.put(start + node.offset, bin, (node.below, node.above), mass);
                 }
+                sink.end_cell();
                 bin += 1;
             }
             x = after;
@@ -272,8 +335,9 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
             let within = (loss - start).clamp(0.0, step);
             let above = (-within).exp_m1() / whole;
             let mass = weight * width * pair.log_density(at, loss).exp();
-            sink.put(bin, within, ((1.0 - above).max(0.0), above), mass);
+            sink.put(loss, bin, ((1.0 - above).max(0.0), above), mass);
         }
+        sink.end_cell();
         cells += 1;
         if cells > MOST_CELLS {
             return None;
@@ -287,20 +351,29 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
     Some(())
 }
 
-/// What takes masses between grid points: the grid cell, how far above its lower point, and the shares of both points
-/// when dots are connected.
+/// What takes masses between grid points: their loss, the grid cell, and the shares of both its points when dots are
+/// connected.
 pub(super) trait Sink {
-    fn put(&mut self, bin: i64, within: f64, shares: (f64, f64), mass: f64);
+    fn put(&mut self, loss: f64, bin: i64, shares: (f64, f64), mass: f64);
+
+    /// All masses since the last call are the integral over one cell.
+    fn end_cell(&mut self);
 }
 
 impl Sink for LossLaw {
     #[inline]
-    fn put(&mut self, bin: i64, _within: f64, (below, above): (f64, f64), mass: f64) {
-        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "bins start at the first one")]
+    fn put(&mut self, _loss: f64, bin: i64, (below, above): (f64, f64), mass: f64) {
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "bins start at the first one"
+        )]
         let index = ((bin - self.first).max(0) as usize).min(self.mass.len() - 2);
         self.mass[index] += below * mass;
         self.mass[index + 1] += above * mass;
     }
+
+    fn end_cell(&mut self) {}
 }
 
 /// A node of a rule on one grid cell.
@@ -319,7 +392,12 @@ fn shares(rule: &[(f64, f64)], step: f64) -> Vec<CellNode> {
             let offset = node * step;
             let above = (-offset).exp_m1() / whole;
             let below = (-offset).exp() * (-(step - offset)).exp_m1() / whole;
-            CellNode { offset, weight: weight * step, below, above }
+            CellNode {
+                offset,
+                weight: weight * step,
+                below,
+                above,
+            }
         })
         .collect()
 }
@@ -336,7 +414,11 @@ fn coarse_between(nodes: &mut Nodes, pair: &impl MonotonePair, low: f64, high: f
         return None;
     }
     let width = (high - low) / cells;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked just above"
+    )]
     let cells = cells as u32;
     for i in 0..cells {
         let start = low + f64::from(i) * width;
@@ -348,6 +430,9 @@ fn coarse_between(nodes: &mut Nodes, pair: &impl MonotonePair, low: f64, high: f
     }
     Some(())
 }
+
+/// Width of the cells that are merged, in grid steps: what is lost within a cell is then small against what merging loses.
+const SUB_CELL: f64 = 0.25;
 
 const MOST_CELLS: u32 = 300_000;
 
@@ -419,7 +504,11 @@ fn atoms(noise: DiscreteNoise, shift: u64, rate: f64, tail: f64) -> Option<(Node
 const MOST_ATOMS: f64 = 2e6;
 
 fn range(atoms: &[(f64, f64)]) -> (f64, f64) {
-    atoms.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(loss, _)| (low.min(loss), high.max(loss)))
+    atoms
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(loss, _)| {
+            (low.min(loss), high.max(loss))
+        })
 }
 
 #[cfg(test)]
@@ -432,14 +521,30 @@ mod tests {
             list.push(Primitive::SampledGaussian { rate, noise });
             list.push(Primitive::SampledReplaceOneGaussian { rate, noise });
             list.push(Primitive::FixedSizeGaussian { rate, noise });
-            list.push(Primitive::TruncatedGaussian { rate, noise, truncation: 0.2, truncated_rate: 0.8 * rate });
+            list.push(Primitive::TruncatedGaussian {
+                rate,
+                noise,
+                truncation: 0.2,
+                truncated_rate: 0.8 * rate,
+            });
             list.push(Primitive::Laplace { rate, scale: noise });
         }
         list.push(Primitive::Gaussian { mu: 0.7 });
-        list.push(Primitive::Laplace { rate: 1.0, scale: 3.0 });
+        list.push(Primitive::Laplace {
+            rate: 1.0,
+            scale: 3.0,
+        });
         let gaussian = DiscreteNoise::Gaussian { sigma: 4.0 };
-        list.push(Primitive::DiscreteNoise { noise: gaussian, shift: 3, rate: 0.1 });
-        list.push(Primitive::DiscreteNoise { noise: DiscreteNoise::Laplace { scale: 2.5 }, shift: 4, rate: 0.3 });
+        list.push(Primitive::DiscreteNoise {
+            noise: gaussian,
+            shift: 3,
+            rate: 0.1,
+        });
+        list.push(Primitive::DiscreteNoise {
+            noise: DiscreteNoise::Laplace { scale: 2.5 },
+            shift: 4,
+            rate: 0.3,
+        });
         list
     }
 
@@ -449,14 +554,22 @@ mod tests {
             for step in [0.3, 1e-2, 1e-4] {
                 let law = loss_law(&primitive, step, 1e-20).unwrap();
                 let p: f64 = law.mass.iter().sum();
-                let q: f64 = law.mass.iter().enumerate().map(|(i, mass)| mass * (-law.loss(i)).exp()).sum();
+                let q: f64 = law
+                    .mass
+                    .iter()
+                    .enumerate()
+                    .map(|(i, mass)| mass * (-law.loss(i)).exp())
+                    .sum();
                 assert!((p - 1.0).abs() < 2e-12, "{primitive:?} {step}: P {}", p - 1.0);
                 assert!((q - 1.0).abs() < 2e-12, "{primitive:?} {step}: Q {}", q - 1.0);
             }
             let nodes = nodes(&primitive, 1e-20).unwrap();
             let p: f64 = nodes.iter().map(|(_, mass)| mass).sum();
             let q: f64 = nodes.iter().map(|(loss, mass)| mass * (-loss).exp()).sum();
-            assert!((p - 1.0).abs() < 1e-6 && (q - 1.0).abs() < 1e-6, "{primitive:?}: {p} {q}");
+            assert!(
+                (p - 1.0).abs() < 1e-6 && (q - 1.0).abs() < 1e-6,
+                "{primitive:?}: {p} {q}"
+            );
         }
     }
 
@@ -468,8 +581,14 @@ mod tests {
                 for (i, &mass) in law.mass.iter().enumerate() {
                     let index = law.first + i64::try_from(i).unwrap();
                     let mirror = usize::try_from(-index - law.first).unwrap_or(usize::MAX);
-                    let mirrored = law.mass.get(mirror).map_or(0.0, |mass| mass * (-law.loss(mirror)).exp());
-                    assert!((mass - mirrored).abs() <= 1e-9 * mass.max(1e-12), "{primitive:?} {index}: {mass} {mirrored}");
+                    let mirrored = law
+                        .mass
+                        .get(mirror)
+                        .map_or(0.0, |mass| mass * (-law.loss(mirror)).exp());
+                    assert!(
+                        (mass - mirrored).abs() <= 1e-9 * mass.max(1e-12),
+                        "{primitive:?} {index}: {mass} {mirrored}"
+                    );
                 }
             }
         }
@@ -477,10 +596,18 @@ mod tests {
 
     #[test]
     fn the_discrete_gaussian_equals_direct_sums() {
-        let primitive = Primitive::DiscreteNoise { noise: DiscreteNoise::Gaussian { sigma: 1.0 }, shift: 1, rate: 1.0 };
+        let primitive = Primitive::DiscreteNoise {
+            noise: DiscreteNoise::Gaussian { sigma: 1.0 },
+            shift: 1,
+            rate: 1.0,
+        };
         let nodes = nodes(&primitive, 1e-30).unwrap();
         // δ(0) is the mass of the noise at 0 before a shift of one.
-        let delta: f64 = nodes.iter().filter(|(loss, _)| *loss > 0.0).map(|(loss, mass)| mass * -(-loss).exp_m1()).sum();
+        let delta: f64 = nodes
+            .iter()
+            .filter(|(loss, _)| *loss > 0.0)
+            .map(|(loss, mass)| mass * -(-loss).exp_m1())
+            .sum();
         let total: f64 = (-40..=40).map(|k| (-0.5 * f64::from(k * k)).exp()).sum();
         assert!((delta - 1.0 / total).abs() < 1e-14);
     }

@@ -26,9 +26,21 @@ impl LossLaw {
     /// No masses yet, for losses between `lowest` and `highest`. `None` if that takes more points than `MOST_POINTS`.
     pub(super) fn new(step: f64, lowest: f64, highest: f64) -> Option<Self> {
         let (first, last) = Self::fits(step, lowest, highest)?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range has just been checked")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range has just been checked"
+        )]
         let (first, length) = (first as i64, (last - first) as usize + 1);
-        Some(Self { step, origin: 0.0, first, mass: vec![0.0; length], defect: 0.0, dropped_p: 0.0, dropped_q: 0.0 })
+        Some(Self {
+            step,
+            origin: 0.0,
+            first,
+            mass: vec![0.0; length],
+            defect: 0.0,
+            dropped_p: 0.0,
+            dropped_q: 0.0,
+        })
     }
 
     /// First and last index for these losses, unless they are too many.
@@ -47,10 +59,17 @@ impl LossLaw {
     /// share such that the masses under P and under Q stay what they are. That raises δ(ε) at every ε or leaves it.
     pub(super) fn add(&mut self, loss: f64, mass: f64) {
         let position = (loss / self.step).floor();
-        #[allow(clippy::cast_possible_truncation, reason = "losses lie in the range checked at construction")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "losses lie in the range checked at construction"
+        )]
         let index = (position as i64 - self.first).max(0);
         let within = (loss - position * self.step).clamp(0.0, self.step);
-        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "not negative, see above")]
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "not negative, see above"
+        )]
         let index = (index as usize).min(self.mass.len() - 2);
         self.split(index, within, mass);
     }
@@ -74,10 +93,18 @@ impl LossLaw {
         let first = self.first.min(other.first);
         #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
         let last = (self.first + self.mass.len() as i64).max(other.first + other.mass.len() as i64);
-        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "last is not below first")]
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "last is not below first"
+        )]
         let mut mass = vec![0.0; (last - first) as usize];
         for (law, weight) in [(&self, 1.0 - weight), (other, weight)] {
-            #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "first is the smaller one")]
+            #[allow(
+                clippy::cast_sign_loss,
+                clippy::cast_possible_truncation,
+                reason = "first is the smaller one"
+            )]
             let offset = (law.first - first) as usize;
             for (into, from) in mass[offset..].iter_mut().zip(&law.mass) {
                 *into += weight * from;
@@ -110,7 +137,15 @@ impl LossLaw {
         let dropped = self.dropped_p + self.dropped_q;
         #[allow(clippy::cast_possible_wrap, reason = "a position in a vector")]
         let first = 1 - half as i64;
-        Self { step: self.step, origin: 0.0, first, mass, defect: 0.0, dropped_p: dropped, dropped_q: dropped }
+        Self {
+            step: self.step,
+            origin: 0.0,
+            first,
+            mass,
+            defect: 0.0,
+            dropped_p: dropped,
+            dropped_q: dropped,
+        }
     }
 }
 
@@ -128,7 +163,12 @@ mod tests {
             law.add(loss, mass);
         }
         let p: f64 = law.mass.iter().sum();
-        let q: f64 = law.mass.iter().enumerate().map(|(i, mass)| mass * (-law.loss(i)).exp()).sum();
+        let q: f64 = law
+            .mass
+            .iter()
+            .enumerate()
+            .map(|(i, mass)| mass * (-law.loss(i)).exp())
+            .sum();
         let expected: f64 = 0.2 * 0.97_f64.exp() + 0.3 + 0.5 * (-0.123_f64).exp();
         assert!((p - 1.0).abs() < 1e-14 && (q - expected).abs() < 1e-14);
     }
@@ -140,7 +180,12 @@ mod tests {
         law.add(1.9, 0.2);
         let law = law.mirrored(0.05);
         let p: f64 = law.mass.iter().sum();
-        let q: f64 = law.mass.iter().enumerate().map(|(i, mass)| mass * (-law.loss(i)).exp()).sum();
+        let q: f64 = law
+            .mass
+            .iter()
+            .enumerate()
+            .map(|(i, mass)| mass * (-law.loss(i)).exp())
+            .sum();
         assert!((p - q).abs() < 1e-14);
     }
 }

@@ -19,7 +19,11 @@ pub(super) struct Cache {
 
 /// Lower and upper bound on ε at `delta`, aimed at the usual precision; `None` where the transform cannot give any.
 pub(super) fn epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-    bounds(&Plan::new(applications, delta, precision(applications), cache)?, delta, cache)
+    bounds(
+        &Plan::new(applications, delta, precision(applications), cache)?,
+        delta,
+        cache,
+    )
 }
 
 /// The same, with the upper bound aimed at a relative error of `precision` whatever it takes.
@@ -27,7 +31,14 @@ pub(super) fn epsilon(applications: &Applications, delta: f64, cache: &mut Cache
 pub(super) fn epsilon_to(precision: f64, applications: &Applications, delta: f64) -> Option<(f64, f64)> {
     let mut cache = Cache::default();
     let plan = Plan::new(applications, delta, precision, &mut cache)?;
-    bounds(&Plan { most_points: 6e6, ..plan }, delta, &mut cache)
+    bounds(
+        &Plan {
+            most_points: 6e6,
+            ..plan
+        },
+        delta,
+        &mut cache,
+    )
 }
 
 fn bounds(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
@@ -39,7 +50,14 @@ fn bounds(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
 
 /// The upper bound of [`epsilon`] alone.
 pub(super) fn upper_epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<f64> {
-    Some(worst_direction(&Plan::new(applications, delta, precision(applications), cache)?, delta, cache)?.upper)
+    Some(
+        worst_direction(
+            &Plan::new(applications, delta, precision(applications), cache)?,
+            delta,
+            cache,
+        )?
+        .upper,
+    )
 }
 
 /// Upper bound on δ at `epsilon`.
@@ -112,31 +130,52 @@ struct Plan {
 
 impl Plan {
     fn new(applications: &Applications, delta: f64, precision: f64, cache: &mut Cache) -> Option<Self> {
-        let applications: Applications =
-            applications.iter().filter(|(primitive, _)| *primitive != Primitive::Gaussian { mu: 0.0 }).copied().collect();
+        let applications: Applications = applications
+            .iter()
+            .filter(|(primitive, _)| *primitive != Primitive::Gaussian { mu: 0.0 })
+            .copied()
+            .collect();
         #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
         let total: f64 = applications.iter().map(|(_, count)| *count as f64).sum();
         // In coarse steps, so that a growing composition finds its laws again.
-        let tail = 4f64.powf((delta * TAIL_SHARE / total).log2().div_euclid(2.0)).max(1e-307);
+        let tail = 4f64
+            .powf((delta * TAIL_SHARE / total).log2().div_euclid(2.0))
+            .max(1e-307);
         if tail * total > 0.01 * delta {
             return None;
         }
         let primitives: Vec<Primitive> = applications.iter().map(|(primitive, _)| *primitive).collect();
         let outline = match &cache.outline {
             #[allow(clippy::float_cmp, reason = "the same number or not")]
-            Some((present, at, outline)) if *present == primitives && *at == tail => outline.with_counts(&applications),
+            Some((present, at, outline)) if *present == primitives && *at == tail => {
+                outline.with_counts(&applications)
+            }
             _ => {
                 let outline = Outline::new(&applications, tail)?;
                 cache.outline = Some((primitives, tail, outline.clone()));
                 outline
             }
         };
-        Some(Self { applications, outline, total, tail, precision, most_points: MOST_POINTS })
+        Some(Self {
+            applications,
+            outline,
+            total,
+            tail,
+            precision,
+            most_points: MOST_POINTS,
+        })
     }
 
     fn directions(&self) -> Vec<Direction> {
-        let symmetric = self.applications.iter().all(|(primitive, _)| discretise::is_symmetric(primitive));
-        if symmetric { vec![Direction::Forward] } else { vec![Direction::Forward, Direction::Backward] }
+        let symmetric = self
+            .applications
+            .iter()
+            .all(|(primitive, _)| discretise::is_symmetric(primitive));
+        if symmetric {
+            vec![Direction::Forward]
+        } else {
+            vec![Direction::Forward, Direction::Backward]
+        }
     }
 
     /// A first upper bound on ε in one direction, on a grid much wider than the precision asks for.
@@ -145,8 +184,15 @@ impl Plan {
             let first = self.outline.saddle_for_delta(direction, delta.ln() + extra);
             let saddle = self.outline.narrowed(&first, first.mean);
             let step = COARSER * self.step(&first, &saddle, saddle.mean.max(0.1 * saddle.deviation));
-            if let Some(answer) = self.profile(&saddle, step, Bound::Upper, cache)?.epsilon(delta, End::Upper) {
-                return Some(Found { upper: answer.epsilon, saddle, step });
+            if let Some(answer) = self
+                .profile(&saddle, step, Bound::Upper, cache)?
+                .epsilon(delta, End::Upper)
+            {
+                return Some(Found {
+                    upper: answer.epsilon,
+                    saddle,
+                    step,
+                });
             }
         }
         None
@@ -162,14 +208,24 @@ impl Plan {
             }
             // One tilt is good near its own ε only: elsewhere round-off drowns the answer.
             let full = self.outline.saddle_for_epsilon(direction, best.upper);
-            let saddle = if narrow { self.outline.narrowed(&full, best.upper) } else { full };
+            let saddle = if narrow {
+                self.outline.narrowed(&full, best.upper)
+            } else {
+                full
+            };
             let step = self.step(&full, &saddle, best.upper);
-            let Some(profile) = self.profile(&saddle, step, Bound::Upper, cache) else { break };
+            let Some(profile) = self.profile(&saddle, step, Bound::Upper, cache) else {
+                break;
+            };
             let answer = profile.epsilon(delta, End::Upper);
             if let Some(answer) = answer
                 && answer.epsilon <= best.upper
             {
-                best = Found { upper: answer.epsilon, saddle, step };
+                best = Found {
+                    upper: answer.epsilon,
+                    saddle,
+                    step,
+                };
             }
             if answer.is_some_and(|answer| answer.noise < MOST_NOISE) {
                 break;
@@ -180,24 +236,42 @@ impl Plan {
 
     /// Lower bound on ε in one direction, 0 if there is no better one.
     fn lower(&self, found: &Found, delta: f64, cache: &mut Cache) -> f64 {
-        let merged = self
-            .profile(&found.saddle, 2.0 * found.step, Bound::Lower(found.saddle.direction), cache)
-            .and_then(|profile| profile.epsilon(delta, End::Lower))
-            .map_or(0.0, |answer| answer.epsilon);
-        if found.upper - merged <= GOOD_ENOUGH * found.upper {
-            return merged;
+        // Merging works in cells much finer than its grid, so a wider grid costs as much as the upper bound's.
+        let mut merged = 0.0_f64;
+        for factor in if self.total < 1000.0 {
+            [2.0, 0.5]
+        } else {
+            [4.0, 1.0]
+        } {
+            let profile = self.profile(
+                &found.saddle,
+                factor * found.step,
+                Bound::Lower(found.saddle.direction),
+                cache,
+            );
+            let answer = profile.and_then(|profile| profile.epsilon(delta, End::Lower));
+            merged = merged.max(answer.map_or(0.0, |answer| answer.epsilon));
+            if found.upper - merged <= GOOD_ENOUGH * found.upper {
+                return merged;
+            }
         }
         merged.max(self.lower_by_concentration(found, delta, cache).unwrap_or(0.0))
     }
 
     /// The upper law, taken back by as much as connecting the dots can have added.
     fn lower_by_concentration(&self, found: &Found, delta: f64, cache: &mut Cache) -> Option<f64> {
-        if !self.applications.iter().all(|(primitive, _)| discretise::is_attained(primitive)) {
+        if !self
+            .applications
+            .iter()
+            .all(|(primitive, _)| discretise::is_attained(primitive))
+        {
             return None;
         }
         let eta = 0.01 * delta;
         let wanted = 0.5 * GOOD_ENOUGH * found.upper / (-0.5 * self.total * eta.ln()).sqrt();
-        let step = power_of_two(wanted).min(found.step).max(2.0 * power_of_two(self.outline.span() / (4.0 * self.most_points)));
+        let step = power_of_two(wanted)
+            .min(found.step)
+            .max(2.0 * power_of_two(self.outline.span() / (4.0 * self.most_points)));
         let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
         Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
@@ -216,7 +290,11 @@ impl Plan {
         let wanted = self.precision * scale;
         // On a smooth law the error is T·D²·(l+1)/12; where most mass sits at few losses it can be much less.
         let smooth = power_of_two((6.0 * wanted / (self.total * (answer.tilt + 1.0))).sqrt());
-        let wider: &[f64] = if self.total > 1000.0 { &[16.0, 8.0, 4.0, 2.0] } else { &[] };
+        let wider: &[f64] = if self.total > 1000.0 {
+            &[16.0, 8.0, 4.0, 2.0]
+        } else {
+            &[]
+        };
         let step = wider
             .iter()
             .map(|factor| factor * smooth)
@@ -253,7 +331,11 @@ impl Cache {
 
     /// What is known of δ at `epsilon`, which falls with ε.
     pub(super) fn known_delta(&self, epsilon: f64) -> f64 {
-        self.known.iter().filter(|(at, _)| *at <= epsilon).map(|(_, delta)| *delta).fold(1.0, f64::min)
+        self.known
+            .iter()
+            .filter(|(at, _)| *at <= epsilon)
+            .map(|(_, delta)| *delta)
+            .fold(1.0, f64::min)
     }
 
     /// Forgets what held before more was composed.
@@ -262,7 +344,12 @@ impl Cache {
     }
 
     fn law(&mut self, primitive: &Primitive, step: f64, tail: f64, bound: Bound) -> Option<Arc<LossLaw>> {
-        let key = LawKey { primitive: *primitive, step, tail, bound };
+        let key = LawKey {
+            primitive: *primitive,
+            step,
+            tail,
+            bound,
+        };
         if let Some((_, law)) = self.laws.iter().find(|(present, _)| *present == key) {
             return Some(Arc::clone(law));
         }
@@ -306,4 +393,3 @@ const MOST_NOISE: f64 = 1e-3;
 
 /// Bounds closer than this are not improved.
 const GOOD_ENOUGH: f64 = 8e-3;
-

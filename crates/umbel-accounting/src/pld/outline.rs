@@ -68,8 +68,11 @@ impl Outline {
             .map(|(primitive, count)| {
                 let nodes = thinned(discretise::nodes(primitive, tail)?);
                 // Logarithms of masses: a tilt is then an addition.
-                let nodes: Nodes =
-                    nodes.into_iter().filter(|node| node.1 > 0.0).map(|(loss, mass)| (loss, mass.ln())).collect();
+                let nodes: Nodes = nodes
+                    .into_iter()
+                    .filter(|node| node.1 > 0.0)
+                    .map(|(loss, mass)| (loss, mass.ln()))
+                    .collect();
                 #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
                 Some((Arc::new(nodes), *count as f64))
             })
@@ -98,7 +101,9 @@ impl Outline {
             .groups
             .iter()
             .map(|(nodes, count)| {
-                let highest = nodes.iter().fold(f64::NEG_INFINITY, |highest, node| highest.max(node.1 + tilt * node.0));
+                let highest = nodes.iter().fold(f64::NEG_INFINITY, |highest, node| {
+                    highest.max(node.1 + tilt * node.0)
+                });
                 let (mut sum, mut spread) = (0.0, 0.0);
                 for &(loss, log_mass) in nodes.iter() {
                     let weight = (log_mass + tilt * loss - highest).exp();
@@ -117,18 +122,26 @@ impl Outline {
         let of_group = |nodes: &Nodes| {
             let (low, high) = nodes
                 .iter()
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(loss, _)| (low.min(loss), high.max(loss)));
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(loss, _)| {
+                    (low.min(loss), high.max(loss))
+                });
             high - low
         };
-        self.groups.iter().map(|(nodes, _)| of_group(nodes)).fold(0.0, f64::max)
+        self.groups
+            .iter()
+            .map(|(nodes, _)| of_group(nodes))
+            .fold(0.0, f64::max)
     }
 
     /// Cumulants of the composed loss ln(dP/dQ) under P, tilted by `tilt`.
     pub(super) fn cumulant(&self, tilt: f64) -> Cumulant {
         let mut total = Cumulant::default();
         for (nodes, count) in &self.groups {
-            let highest =
-                nodes.iter().fold(f64::NEG_INFINITY, |highest, &(loss, log_mass)| highest.max(log_mass + tilt * loss));
+            let highest = nodes
+                .iter()
+                .fold(f64::NEG_INFINITY, |highest, &(loss, log_mass)| {
+                    highest.max(log_mass + tilt * loss)
+                });
             let (mut sum, mut first) = (0.0, 0.0);
             let mut weights = Vec::with_capacity(nodes.len());
             for &(loss, log_mass) in nodes.iter() {
@@ -138,8 +151,11 @@ impl Outline {
                 weights.push(weight);
             }
             let mean = first / sum;
-            let second: f64 =
-                nodes.iter().zip(&weights).map(|(&(loss, _), weight)| weight * (loss - mean) * (loss - mean)).sum();
+            let second: f64 = nodes
+                .iter()
+                .zip(&weights)
+                .map(|(&(loss, _), weight)| weight * (loss - mean) * (loss - mean))
+                .sum();
             total.value += count * (highest + sum.ln());
             total.mean += count * mean;
             total.variance += count * second / sum;
@@ -159,7 +175,9 @@ impl Outline {
 
     /// The tilt at which the mean loss in `direction` is `epsilon`.
     pub(super) fn saddle_for_epsilon(&self, direction: Direction, epsilon: f64) -> Saddle {
-        self.saddle(direction, |_, cumulant| direction.sign() * cumulant.mean >= epsilon)
+        self.saddle(direction, |_, cumulant| {
+            direction.sign() * cumulant.mean >= epsilon
+        })
     }
 
     /// Smallest tilt at which `reached` holds, bracketed by steps of a factor: weak plans have tilts in the thousands.
@@ -168,8 +186,16 @@ impl Outline {
     fn saddle(&self, direction: Direction, reached: impl Fn(f64, Cumulant) -> bool) -> Saddle {
         let at = |tilt: f64| self.cumulant(direction.natural_tilt(tilt));
         let deviation = at(0.0).variance.sqrt();
-        let largest = if deviation > 0.0 { LARGEST_TILT / deviation } else { 1.0 };
-        let smallest = if deviation > 0.0 { (0.05 / deviation).min(1e-3) } else { 1e-3 };
+        let largest = if deviation > 0.0 {
+            LARGEST_TILT / deviation
+        } else {
+            1.0
+        };
+        let smallest = if deviation > 0.0 {
+            (0.05 / deviation).min(1e-3)
+        } else {
+            1e-3
+        };
         let mut high = smallest;
         let done = |tilt: f64| {
             let cumulant = at(tilt);
@@ -180,8 +206,12 @@ impl Outline {
             high *= 4.0;
         }
         let tilt = if high > smallest {
-            let (_, log_tilt) =
-                bisect((0.25 * high).ln(), high.ln(), 1e-3 / high.ln().abs().max(1.0), |x| done(x.exp()));
+            let (_, log_tilt) = bisect(
+                (0.25 * high).ln(),
+                high.ln(),
+                1e-3 / high.ln().abs().max(1.0),
+                |x| done(x.exp()),
+            );
             log_tilt.exp()
         } else {
             smallest
@@ -201,7 +231,15 @@ impl Outline {
         let at = |tilt: f64| {
             let cumulant = self.cumulant(saddle.direction.natural_tilt(tilt));
             let mean = saddle.direction.sign() * cumulant.mean;
-            (Saddle { tilt, mean, deviation: cumulant.variance.sqrt(), ..*saddle }, cumulant.value - tilt * epsilon)
+            (
+                Saddle {
+                    tilt,
+                    mean,
+                    deviation: cumulant.variance.sqrt(),
+                    ..*saddle
+                },
+                cumulant.value - tilt * epsilon,
+            )
         };
         let width = |saddle: &Saddle| {
             let (low, high) = self.window(saddle, 0.0);
@@ -229,7 +267,10 @@ impl Outline {
         let tilt = saddle.direction.natural_tilt(saddle.tilt);
         let centre = self.cumulant(tilt);
         let widened = |tilt: f64| tilt.abs() * (1.0 + tilt.abs()) * rounding / 8.0;
-        let deviation = (centre.variance + 0.25 * rounding).sqrt().max(1e-9 * centre.mean.abs()).max(f64::MIN_POSITIVE.sqrt());
+        let deviation = (centre.variance + 0.25 * rounding)
+            .sqrt()
+            .max(1e-9 * centre.mean.abs())
+            .max(f64::MIN_POSITIVE.sqrt());
         let typical = (2.0 * WINDOW_EXPONENT).sqrt() / deviation;
         let reach = |sign: f64| {
             (-5..=5)
@@ -289,7 +330,11 @@ mod tests {
         let outline = Outline::new(&vec![(Primitive::Gaussian { mu: 0.5 }, 16)], 1e-30).unwrap();
         for tilt in [-2.0, -1.0, 0.0, 1.0, 3.0] {
             let cumulant = outline.cumulant(tilt);
-            assert!((cumulant.value - 2.0 * (tilt * tilt + tilt)).abs() < 1e-9, "{tilt}: {}", cumulant.value);
+            assert!(
+                (cumulant.value - 2.0 * (tilt * tilt + tilt)).abs() < 1e-9,
+                "{tilt}: {}",
+                cumulant.value
+            );
             assert!((cumulant.mean - 2.0 * (2.0 * tilt + 1.0)).abs() < 1e-9);
             assert!((cumulant.variance - 4.0).abs() < 1e-8);
         }
@@ -297,7 +342,13 @@ mod tests {
 
     #[test]
     fn the_saddle_of_a_weak_plan_is_in_the_thousands() {
-        let applications = vec![(Primitive::SampledGaussian { rate: 1e-4, noise: 50.0 }, 1_000_000)];
+        let applications = vec![(
+            Primitive::SampledGaussian {
+                rate: 1e-4,
+                noise: 50.0,
+            },
+            1_000_000,
+        )];
         let outline = Outline::new(&applications, 1e-18).unwrap();
         let saddle = outline.saddle_for_delta(Direction::Forward, 1e-6_f64.ln());
         assert!(saddle.tilt > 1000.0 && saddle.tilt < 4000.0, "{saddle:?}");

@@ -90,7 +90,10 @@ pub(super) struct ReplaceOneGaussian {
 
 impl ReplaceOneGaussian {
     fn towards(&self) -> SampledGaussian {
-        SampledGaussian { rate: self.rate, noise: self.noise }
+        SampledGaussian {
+            rate: self.rate,
+            noise: self.noise,
+        }
     }
 
     /// ln of (1−q)/q · e^{1/2s²}.
@@ -202,7 +205,11 @@ fn inner_loss(rate: f64, t: f64) -> f64 {
         t + (-(1.0 - rate) * (-t).exp()).ln_1p() - rate.ln()
     } else {
         let grown = t.exp_m1() / rate;
-        if grown > -1.0 { grown.ln_1p() } else { f64::NEG_INFINITY }
+        if grown > -1.0 {
+            grown.ln_1p()
+        } else {
+            f64::NEG_INFINITY
+        }
     }
 }
 
@@ -226,10 +233,18 @@ mod tests {
     fn check(pair: &impl MonotonePair, points: &[f64]) {
         for &x in points {
             let t = pair.loss(x);
-            assert!((pair.point(t) - x).abs() < 1e-9 * (1.0 + x.abs()), "{x}: {t} {}", pair.point(t));
+            assert!(
+                (pair.point(t) - x).abs() < 1e-9 * (1.0 + x.abs()),
+                "{x}: {t} {}",
+                pair.point(t)
+            );
             let h = 1e-6 * (1.0 + t.abs());
             let slope = (pair.point(t + h) - pair.point(t - h)) / (2.0 * h);
-            assert!((slope / pair.slope(t, x) - 1.0).abs() < 1e-5, "{x}: {slope} {}", pair.slope(t, x));
+            assert!(
+                (slope / pair.slope(t, x) - 1.0).abs() < 1e-5,
+                "{x}: {slope} {}",
+                pair.slope(t, x)
+            );
         }
     }
 
@@ -241,6 +256,12 @@ mod tests {
         for (rate, noise) in [(0.1, 1.0), (0.5, 0.4), (0.9, 3.0)] {
             check(&ReplaceOneGaussian { rate, noise }, &[-0.5, 0.3, 0.9, 2.0, 5.0]);
         }
-        check(&SampledLaplace { rate: 0.2, scale: 0.7 }, &[0.2, 0.5, 0.9]);
+        check(
+            &SampledLaplace {
+                rate: 0.2,
+                scale: 0.7,
+            },
+            &[0.2, 0.5, 0.9],
+        );
     }
 }

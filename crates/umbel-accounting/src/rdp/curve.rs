@@ -11,29 +11,49 @@ pub(super) fn divergence(primitive: &Primitive, excess: f64) -> f64 {
         Primitive::Gaussian { mu } => 0.5 * order * mu * mu,
         Primitive::NonPrivate => f64::INFINITY,
         Primitive::SampledGaussian { rate, noise } => sampled_gaussian::add_or_remove(rate, noise, excess),
-        Primitive::SampledReplaceOneGaussian { rate, noise } => sampled_gaussian::replace_one(rate, noise, excess),
+        Primitive::SampledReplaceOneGaussian { rate, noise } => {
+            sampled_gaussian::replace_one(rate, noise, excess)
+        }
         Primitive::FixedSizeGaussian { rate, noise } => sampled_gaussian::fixed_size(rate, noise, excess),
-        Primitive::TruncatedGaussian { rate, noise, truncation, truncated_rate } => {
+        Primitive::TruncatedGaussian {
+            rate,
+            noise,
+            truncation,
+            truncated_rate,
+        } => {
             let ordinary = excess * sampled_gaussian::add_or_remove(rate, noise, excess);
             let truncated = excess * sampled_gaussian::replace_one(truncated_rate, 0.5 * noise, excess);
             mixture(truncation, truncated, ordinary) / excess
         }
-        Primitive::Laplace { rate, scale } => subsampling::sampled(rate, |order| laplace(scale, order - 1.0), excess),
-        Primitive::DiscreteNoise { noise: DiscreteNoise::Gaussian { sigma }, shift, rate } => {
+        Primitive::Laplace { rate, scale } => {
+            subsampling::sampled(rate, |order| laplace(scale, order - 1.0), excess)
+        }
+        Primitive::DiscreteNoise {
+            noise: DiscreteNoise::Gaussian { sigma },
+            shift,
+            rate,
+        } => {
             // Canonne, Kamath, Steinke 2020, theorem 4.
             #[allow(clippy::cast_precision_loss, reason = "a shift stays below 1e15")]
             let ratio = shift as f64 / sigma;
             subsampling::sampled(rate, |order| 0.5 * order * ratio * ratio, excess)
         }
-        Primitive::DiscreteNoise { noise: DiscreteNoise::Laplace { scale }, shift, rate } => {
+        Primitive::DiscreteNoise {
+            noise: DiscreteNoise::Laplace { scale },
+            shift,
+            rate,
+        } => {
             #[allow(clippy::cast_precision_loss, reason = "a shift stays below 1e15")]
             let largest = shift as f64 / scale;
             subsampling::sampled(rate, |order| pure(largest, order - 1.0), excess)
         }
         Primitive::ZeroConcentrated { rho, rate } => subsampling::sampled(rate, |order| rho * order, excess),
-        Primitive::Skellam { l1, l2, variance, rate } => {
-            subsampling::sampled(rate, |order| skellam(l1, l2, variance, order - 1.0), excess)
-        }
+        Primitive::Skellam {
+            l1,
+            l2,
+            variance,
+            rate,
+        } => subsampling::sampled(rate, |order| skellam(l1, l2, variance, order - 1.0), excess),
     }
 }
 
@@ -41,7 +61,11 @@ pub(super) fn divergence(primitive: &Primitive, excess: f64) -> f64 {
 pub(super) fn largest_loss(primitive: &Primitive) -> f64 {
     let (rate, inner) = match *primitive {
         Primitive::Laplace { rate, scale } => (rate, 1.0 / scale),
-        Primitive::DiscreteNoise { noise: DiscreteNoise::Laplace { scale }, shift, rate } => {
+        Primitive::DiscreteNoise {
+            noise: DiscreteNoise::Laplace { scale },
+            shift,
+            rate,
+        } => {
             #[allow(clippy::cast_precision_loss, reason = "a shift stays below 1e15")]
             let largest = shift as f64 / scale;
             (rate, largest)
@@ -101,7 +125,13 @@ fn skellam(l1: f64, l2: f64, variance: f64, excess: f64) -> f64 {
     };
     let below = excess.floor();
     let share = excess - below;
-    let log_moment = |excess: f64| if excess < 0.5 { 0.0 } else { excess * at(1.0 + excess) };
+    let log_moment = |excess: f64| {
+        if excess < 0.5 {
+            0.0
+        } else {
+            excess * at(1.0 + excess)
+        }
+    };
     ((1.0 - share) * log_moment(below) + share * log_moment(below + 1.0)) / excess
 }
 
@@ -142,7 +172,8 @@ mod tests {
     fn pure_privacy_is_randomised_response() {
         let (epsilon, order) = (0.7_f64, 4.0_f64);
         let p = epsilon.exp() / (1.0 + epsilon.exp());
-        let moment = p.powf(order) * (1.0 - p).powf(1.0 - order) + (1.0 - p).powf(order) * p.powf(1.0 - order);
+        let moment =
+            p.powf(order) * (1.0 - p).powf(1.0 - order) + (1.0 - p).powf(order) * p.powf(1.0 - order);
         assert!((pure(epsilon, order - 1.0) - moment.ln() / (order - 1.0)).abs() < 1e-13);
     }
 }

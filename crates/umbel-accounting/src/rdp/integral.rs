@@ -44,8 +44,9 @@ pub(super) fn log_integral(
         }
         #[allow(clippy::cast_possible_truncation, reason = "the range has just been checked")]
         let at = (position.floor() as i64).max(first_allowed);
-        let is_free =
-            |index: i64| index >= first_allowed && !covered.iter().any(|(low, high)| (*low..=*high).contains(&index));
+        let is_free = |index: i64| {
+            index >= first_allowed && !covered.iter().any(|(low, high)| (*low..=*high).contains(&index))
+        };
         let (mut low, mut high) = (at, at);
         if !is_free(at) || panel(&mut sum, at)? <= sum.largest - DROP {
             continue;
@@ -79,7 +80,10 @@ struct ScaledSum {
 
 impl Default for ScaledSum {
     fn default() -> Self {
-        Self { largest: f64::NEG_INFINITY, scaled: 0.0 }
+        Self {
+            largest: f64::NEG_INFINITY,
+            scaled: 0.0,
+        }
     }
 }
 

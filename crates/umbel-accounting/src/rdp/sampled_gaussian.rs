@@ -12,7 +12,8 @@ pub(super) fn add_or_remove(rate: f64, noise: f64, excess: f64) -> f64 {
     let order = 1.0 + excess;
     let log_integrand = |x: f64| {
         let loss = mixture_loss(rate, noise, x);
-        log_normal_density(x / noise) - noise.ln() + log_bernoulli_gap(excess, loss, ratio_minus_one(rate, noise, x))
+        log_normal_density(x / noise) - noise.ln()
+            + log_bernoulli_gap(excess, loss, ratio_minus_one(rate, noise, x))
     };
     let posterior = |x: f64| order * component_weight(rate, noise, x);
     let centres = centres(noise, order, posterior);
@@ -114,18 +115,27 @@ fn log_bernoulli_gap(excess: f64, loss: f64, u: f64) -> f64 {
     let order = 1.0 + excess;
     let exponent = order * loss;
     if order * u.abs() < 1e-3 {
-        let series = 1.0 + u * (order - 2.0) / 3.0 * (1.0 + u * (order - 3.0) / 4.0 * (1.0 + u * (order - 4.0) / 5.0));
+        let series =
+            1.0 + u * (order - 2.0) / 3.0 * (1.0 + u * (order - 3.0) / 4.0 * (1.0 + u * (order - 4.0) / 5.0));
         (0.5 * order * excess * u * u * series).ln()
     } else if loss > 40.0 {
         // 1 + u and u are the same number here; e^loss may be too large for one.
         let growth = excess * loss;
-        loss + if growth > 600.0 { growth } else { (growth.exp_m1() - excess).ln() }
+        loss + if growth > 600.0 {
+            growth
+        } else {
+            (growth.exp_m1() - excess).ln()
+        }
     } else if exponent > 30.0 {
         exponent + (-(1.0 + order * u) * (-exponent).exp()).ln_1p()
     } else if excess < 1e-3 {
         // (1+u)((1+u)^t − 1) − tu: relative to the small t nothing cancels but the second order.
         let scaled = (1.0 + u) * (excess * loss).exp_m1() / excess - u;
-        if scaled > 0.0 { (excess * scaled).ln() } else { f64::NEG_INFINITY }
+        if scaled > 0.0 {
+            (excess * scaled).ln()
+        } else {
+            f64::NEG_INFINITY
+        }
     } else {
         let gap = exponent.exp_m1() - order * u;
         if gap > 0.0 { gap.ln() } else { f64::NEG_INFINITY }
@@ -135,7 +145,11 @@ fn log_bernoulli_gap(excess: f64, loss: f64, u: f64) -> f64 {
 /// The divergence from `ln(moment − 1)`, rounded up by more than the quadrature errs.
 fn from_log_gap(log_gap: f64, excess: f64) -> f64 {
     let log_gap = log_gap + 1e-9;
-    let log_moment = if log_gap > 0.0 { log_gap + (-log_gap).exp().ln_1p() } else { log_gap.exp().ln_1p() };
+    let log_moment = if log_gap > 0.0 {
+        log_gap + (-log_gap).exp().ln_1p()
+    } else {
+        log_gap.exp().ln_1p()
+    };
     log_moment / excess
 }
 
@@ -170,11 +184,22 @@ mod tests {
 
     #[test]
     fn quadrature_equals_the_binomial_sum() {
-        for (rate, noise) in [(0.01, 1.0), (1e-3, 0.6), (0.3, 0.8), (1e-6, 50.0), (0.5, 10.0), (1e-4, 0.3), (0.9, 0.1)] {
+        for (rate, noise) in [
+            (0.01, 1.0),
+            (1e-3, 0.6),
+            (0.3, 0.8),
+            (1e-6, 50.0),
+            (0.5, 10.0),
+            (1e-4, 0.3),
+            (0.9, 0.1),
+        ] {
             for order in [2_u32, 3, 5, 16, 64, 300] {
                 let expected = at_integer_order(rate, noise, order);
                 let got = add_or_remove(rate, noise, f64::from(order) - 1.0);
-                assert!((got / expected - 1.0).abs() < 3e-9, "{rate} {noise} {order}: {got} {expected}");
+                assert!(
+                    (got / expected - 1.0).abs() < 3e-9,
+                    "{rate} {noise} {order}: {got} {expected}"
+                );
             }
         }
     }
@@ -192,7 +217,10 @@ mod tests {
         for (rate, noise) in [(1e-9, 1e6), (1e-9, 1.0), (1e-7, 30.0)] {
             let expected = 0.5 * 2.5 * rate * rate * (1.0_f64 / (noise * noise)).exp_m1();
             let got = add_or_remove(rate, noise, 1.5);
-            assert!((got / expected - 1.0).abs() < 1e-4, "{rate} {noise}: {got} {expected}");
+            assert!(
+                (got / expected - 1.0).abs() < 1e-4,
+                "{rate} {noise}: {got} {expected}"
+            );
         }
     }
 
@@ -200,7 +228,10 @@ mod tests {
     fn replace_one_at_rate_almost_one_is_the_gaussian_of_double_shift() {
         for excess in [0.01, 0.5, 3.0] {
             let got = replace_one(1.0 - 1e-12, 2.0, excess);
-            assert!((got / (0.5 * (1.0 + excess)) - 1.0).abs() < 1e-6, "{excess}: {got}");
+            assert!(
+                (got / (0.5 * (1.0 + excess)) - 1.0).abs() < 1e-6,
+                "{excess}: {got}"
+            );
         }
     }
 
@@ -209,7 +240,10 @@ mod tests {
         for (rate, noise) in [(0.01, 1.0), (0.3, 0.1), (1e-3, 0.6)] {
             let near = add_or_remove(rate, noise, 0.000_999);
             let beyond = add_or_remove(rate, noise, 0.001_001);
-            assert!((beyond / near - 1.0).abs() < 1e-4, "{rate} {noise}: {near} {beyond}");
+            assert!(
+                (beyond / near - 1.0).abs() < 1e-4,
+                "{rate} {noise}: {near} {beyond}"
+            );
         }
     }
 }

@@ -25,8 +25,18 @@ pub(super) fn between_integers(excess: f64, log_moment: impl Fn(f64) -> f64) -> 
     }
     let below = excess.floor();
     let share = excess - below;
-    let at = |excess: f64| if excess < 0.5 { 0.0 } else { log_moment(1.0 + excess) };
-    let value = if share > 0.0 { (1.0 - share) * at(below) + share * at(below + 1.0) } else { at(below) };
+    let at = |excess: f64| {
+        if excess < 0.5 {
+            0.0
+        } else {
+            log_moment(1.0 + excess)
+        }
+    };
+    let value = if share > 0.0 {
+        (1.0 - share) * at(below) + share * at(below + 1.0)
+    } else {
+        at(below)
+    };
     value / excess
 }
 
@@ -40,14 +50,26 @@ fn at_integer(rate: f64, inner: impl Fn(f64) -> f64, order: f64) -> f64 {
     let mut l = 2.0;
     while l <= order {
         let moment = (l - 1.0) * inner(l);
-        let factor = if l < 2.5 { moment.exp_m1() } else { 2.0 + 3.0 * moment.exp_m1() };
-        let log_factor = if moment > 30.0 { moment + if l < 2.5 { 0.0 } else { 3f64.ln() } } else { factor.ln() };
+        let factor = if l < 2.5 {
+            moment.exp_m1()
+        } else {
+            2.0 + 3.0 * moment.exp_m1()
+        };
+        let log_factor = if moment > 30.0 {
+            moment + if l < 2.5 { 0.0 } else { 3f64.ln() }
+        } else {
+            factor.ln()
+        };
         let term = log_binomial(order, l) + l * log_rate + (order - l) * log_rest + log_factor;
         log_gap = log_add_exp(log_gap, term);
         l += 1.0;
     }
     let log_gap = log_gap + 1e-9;
-    if log_gap > 0.0 { log_gap + (-log_gap).exp().ln_1p() } else { log_gap.exp().ln_1p() }
+    if log_gap > 0.0 {
+        log_gap + (-log_gap).exp().ln_1p()
+    } else {
+        log_gap.exp().ln_1p()
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +83,10 @@ mod tests {
                 let inner = |order: f64| 0.5 * order / (noise * noise);
                 let general = sampled(rate, inner, excess);
                 let exact = super::super::sampled_gaussian::add_or_remove(rate, noise, excess);
-                assert!(exact <= general * (1.0 + 1e-6) && general <= inner(1.0 + excess), "{rate} {noise} {excess}");
+                assert!(
+                    exact <= general * (1.0 + 1e-6) && general <= inner(1.0 + excess),
+                    "{rate} {noise} {excess}"
+                );
             }
         }
     }
