@@ -1,67 +1,105 @@
-//! Times of single numbers, printed; nothing is asserted. Run with `cargo bench -p umbel-accounting`.
+//! Times of single numbers, printed and not asserted: `cargo bench -p umbel-accounting`.
+//!
+//! Each line is a JSON object, so that `benches/accounting/` at the root of the repository can set it beside other tools.
 #![allow(clippy::print_stdout, reason = "the output is the purpose")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
 use umbel_accounting::{
-    Accountant, Delta, DpEvent, NeighboringRelation, NoiseMultiplier, PldAccountant, SamplingRate,
+    Accountant, AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, PldAccountant,
+    SamplingRate, calibrate,
 };
 
+const RELATION: NeighboringRelation = NeighboringRelation::AddOrRemoveOne;
+
 fn main() {
-    for (q, s, t, d, est) in [
-        (0.01, 1.0, 1000, 1e-5, 1.828237),
-        (0.01, 1.0, 10000, 1e-12, 10.346690),
-        (0.001, 0.6, 10000, 1e-6, 3.152191),
-        (0.001, 0.6, 1000000, 1e-5, 23.444694),
-        (0.0001, 1.0, 1000000, 1e-12, 0.861190),
-        (0.0001, 50.0, 1000000, 1e-6, 0.005849),
-        (0.0001, 0.3, 1000000, 1e-8, 91.319917),
-        (0.003, 2.0, 200000, 1e-6, 3.357662),
-        (0.001, 0.3, 100, 1e-5, 11.040557),
-        (0.5, 0.5, 10, 1e-5, 31.374470),
-        (0.2, 1.0, 1, 1e-5, 2.447218),
+    for (rate, noise, count, delta) in [
+        (1e-3, 0.6, 10_000, 1e-6),
+        (1e-3, 0.6, 100_000, 1e-5),
+        (1e-3, 0.6, 1_000_000, 1e-5),
+        (1e-3, 1.0, 1_000_000, 1e-9),
+        (1e-2, 1.0, 10_000, 1e-12),
+        (1e-4, 1.0, 1_000_000, 1e-12),
+        (1e-4, 50.0, 1_000_000, 1e-6),
+        (1e-4, 0.3, 1_000_000, 1e-8),
+        (0.2, 1.0, 1, 1e-5),
     ] {
-        for _ in 0..3 {
-            let start = Instant::now();
-            let mut accountant = PldAccountant::new(NeighboringRelation::AddOrRemoveOne);
-            let event = DpEvent::Gaussian {
-                noise_multiplier: NoiseMultiplier::new(s).expect("valid"),
-            };
-            let event = DpEvent::PoissonSampled {
-                sampling_rate: SamplingRate::new(q).expect("valid"),
-                event: Box::new(event),
-            };
-            accountant.compose(&event, t).expect("supported");
-            let bounds = accountant
-                .epsilon(Delta::new(d).expect("valid"))
-                .expect("computed");
-            let (lo, hi) = (bounds.lower.map_or(0.0, |l| l.value()), bounds.upper.value());
-            println!(
-                "{q} {s} {t} {d:e}: {lo:.6} {est} {hi:.6}  {:.2e} {:.2e} {:?}",
-                est / lo - 1.0,
-                hi / est - 1.0,
-                start.elapsed()
-            );
-        }
+        let (time, bounds) = best(|| {
+            let mut accountant = PldAccountant::new(RELATION);
+            accountant
+                .compose(&step(rate, multiplier(noise)), count)
+                .expect("supported");
+            accountant.epsilon(probability(delta)).expect("in range")
+        });
+        let lower = bounds.lower.map_or(f64::NAN, Epsilon::value);
+        println!(
+            "{{\"task\": \"epsilon\", \"q\": {rate}, \"sigma\": {noise}, \"T\": {count}, \"delta\": {delta:e}, \
+             \"lower\": {lower}, \"upper\": {}, \"seconds\": {}}}",
+            bounds.upper,
+            time.as_secs_f64()
+        );
     }
-    for (t, eps, d) in [(10_000_u64, 2.0, 1e-6), (1_000_000, 2.0, 1e-6)] {
-        for _ in 0..3 {
-            let start = Instant::now();
-            let make = |noise_multiplier| DpEvent::Repeated {
-                count: t,
-                event: Box::new(DpEvent::PoissonSampled {
-                    sampling_rate: SamplingRate::new(1e-3).expect("valid"),
-                    event: Box::new(DpEvent::Gaussian { noise_multiplier }),
-                }),
+    for (rate, count, target, delta) in [
+        (1e-2, 10_000, 3.0, 1e-5),
+        (1e-3, 10_000, 2.0, 1e-6),
+        (1e-3, 100_000, 1.0, 1e-6),
+        (1e-3, 1_000_000, 2.0, 1e-6),
+    ] {
+        let (time, noise) = best(|| {
+            let plan = |noise| DpEvent::Repeated {
+                event: Box::new(step(rate, noise)),
+                count,
             };
-            let noise = umbel_accounting::calibrate::noise_multiplier(
-                umbel_accounting::Epsilon::new(eps).expect("valid"),
-                Delta::new(d).expect("valid"),
-                umbel_accounting::AccountantKind::Pld,
-                NeighboringRelation::AddOrRemoveOne,
-                &make,
-            )
-            .expect("found");
-            println!("calibration {t} {noise} {:?}", start.elapsed());
-        }
+            let target = Epsilon::new(target).expect("a valid epsilon");
+            calibrate::noise_multiplier(target, probability(delta), AccountantKind::Pld, RELATION, &plan)
+                .expect("reached")
+        });
+        println!(
+            "{{\"task\": \"sigma\", \"q\": {rate}, \"target\": {target}, \"T\": {count}, \"delta\": {delta:e}, \
+             \"sigma\": {noise}, \"seconds\": {}}}",
+            time.as_secs_f64()
+        );
     }
+    let (time, rounds) = best(|| {
+        let mut accountant = PldAccountant::new(RELATION);
+        for _ in 0..1000 {
+            accountant
+                .compose(&step(0.01, multiplier(1.0)), 1)
+                .expect("supported");
+            accountant.epsilon(probability(1e-5)).expect("in range");
+        }
+        1000
+    });
+    println!(
+        "{{\"task\": \"growing\", \"rounds\": {rounds}, \"seconds\": {}}}",
+        time.as_secs_f64()
+    );
+}
+
+fn step(rate: f64, noise_multiplier: NoiseMultiplier) -> DpEvent {
+    DpEvent::PoissonSampled {
+        sampling_rate: SamplingRate::new(rate).expect("a valid rate"),
+        event: Box::new(DpEvent::Gaussian { noise_multiplier }),
+    }
+}
+
+fn multiplier(noise: f64) -> NoiseMultiplier {
+    NoiseMultiplier::new(noise).expect("a valid multiplier")
+}
+
+fn probability(delta: f64) -> Delta {
+    Delta::new(delta).expect("a valid delta")
+}
+
+/// The shortest of five runs, and the result.
+fn best<T>(run: impl Fn() -> T) -> (Duration, T) {
+    let timed = || {
+        let start = Instant::now();
+        let result = run();
+        (start.elapsed(), result)
+    };
+    (1..5).fold(timed(), |best, _| {
+        let next = timed();
+        if next.0 < best.0 { next } else { best }
+    })
 }

@@ -149,7 +149,9 @@ impl Goal {
     /// Upper bound on the ε of `count` applications of `event`, no less than what the accountant reports.
     fn spent(&self, event: &DpEvent, count: u64) -> Result<f64, AccountingError> {
         if self.kind == AccountantKind::Pld {
-            return Ok(self.pld.upper_epsilon(event, count, self.delta.value())?);
+            return Ok(self
+                .pld
+                .upper_epsilon(event, count, self.delta.value(), self.target.value())?);
         }
         let mut accountant = accountant(self.kind, self.pld.relation());
         accountant.compose(event, count)?;

@@ -130,8 +130,14 @@ impl Accountant for PldAccountant {
 
 impl PldAccountant {
     /// The upper end of [`Accountant::epsilon`] for `count` applications of `event` and nothing else, or a little more:
-    /// without the lower end it takes half the time.
-    pub(crate) fn upper_epsilon(&self, event: &DpEvent, count: u64, delta: f64) -> Result<f64, Unsupported> {
+    /// far from `target` a coarse bound is enough, and the lower end is not needed.
+    pub(crate) fn upper_epsilon(
+        &self,
+        event: &DpEvent,
+        count: u64,
+        delta: f64,
+        target: f64,
+    ) -> Result<f64, Unsupported> {
         let mut applications = Applications::new();
         for (primitive, count) in self.resolve(event, count)? {
             primitive::add(&mut applications, primitive, count).map_err(|reason| self.unsupported(reason))?;
@@ -141,7 +147,7 @@ impl PldAccountant {
             Shape::Gaussian { mu } => gaussian::epsilon(mu, delta).1,
             Shape::General => {
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-                numeric::upper_epsilon(&applications, delta, &mut cache)
+                numeric::upper_epsilon(&applications, delta, target, &mut cache)
                     .unwrap_or_else(|| rdp::epsilon(&applications, delta))
             }
         })

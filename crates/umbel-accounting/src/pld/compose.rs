@@ -94,9 +94,7 @@ impl Profile {
             }
             let mut spectrum = forward.make_output_vec();
             forward.process(&mut buffer, &mut spectrum).ok()?;
-            spectrum
-                .iter_mut()
-                .for_each(|value| *value = power(*value, times));
+            raise(&mut spectrum, times);
             match &mut product {
                 None => product = Some(spectrum),
                 Some(product) => product
@@ -336,7 +334,7 @@ impl Profile {
 }
 
 /// Bounds time and memory of one transform.
-const MOST_POINTS: f64 = 8e6;
+const MOST_POINTS: f64 = 6e6;
 
 /// Masses times e^{lt}, summing to one.
 #[derive(Debug)]
@@ -412,13 +410,16 @@ impl Tilted {
     }
 }
 
-fn power(value: Complex<f64>, times: f64) -> Complex<f64> {
-    let log_modulus = 0.5 * value.norm_sqr().ln() * times;
-    // Below e^-80 of the largest it is lost in round-off anyway.
-    if log_modulus < -80.0 {
-        Complex::new(0.0, 0.0)
-    } else {
-        Complex::from_polar(log_modulus.exp(), value.arg() * times)
+/// Raises every value to the power `times`. Below e^-80 of the largest it would be lost in round-off, and is set to 0.
+fn raise(spectrum: &mut [Complex<f64>], times: f64) {
+    let negligible = (-160.0 / times).exp();
+    for value in spectrum {
+        let square = value.norm_sqr();
+        *value = if square < negligible {
+            Complex::new(0.0, 0.0)
+        } else {
+            Complex::from_polar((0.5 * times * square.ln()).exp(), value.arg() * times)
+        };
     }
 }
 

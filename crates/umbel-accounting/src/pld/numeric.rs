@@ -48,16 +48,22 @@ fn bounds(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
     Some((lower.clamp(0.0, worst.upper), worst.upper))
 }
 
-/// The upper bound of [`epsilon`] alone.
-pub(super) fn upper_epsilon(applications: &Applications, delta: f64, cache: &mut Cache) -> Option<f64> {
-    Some(
-        worst_direction(
-            &Plan::new(applications, delta, precision(applications), cache)?,
-            delta,
-            cache,
-        )?
-        .upper,
-    )
+/// The upper bound of [`epsilon`] alone; coarser, and never smaller, where it is far from `target`.
+pub(super) fn upper_epsilon(
+    applications: &Applications,
+    delta: f64,
+    target: f64,
+    cache: &mut Cache,
+) -> Option<f64> {
+    let plan = Plan::new(applications, delta, precision(applications), cache)?;
+    let mut coarse = 0.0_f64;
+    for direction in plan.directions() {
+        coarse = coarse.max(plan.coarse_upper(direction, delta, cache)?.upper);
+    }
+    if (coarse / target - 1.0).abs() > FAR {
+        return Some(coarse);
+    }
+    Some(worst_direction(&plan, delta, cache)?.upper)
 }
 
 /// Upper bound on δ at `epsilon`.
@@ -375,6 +381,9 @@ struct LawKey {
 
 const MOST_LAWS: usize = 8;
 const MOST_KNOWN: usize = 32;
+
+/// A coarse bound this far from a target says which side of it the fine one is on, and by about how much.
+const FAR: f64 = 0.03;
 
 /// The share of δ that may be left out in tails.
 const TAIL_SHARE: f64 = 1e-6;
