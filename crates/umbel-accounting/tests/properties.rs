@@ -8,8 +8,8 @@
 
 use proptest::prelude::*;
 use umbel_accounting::{
-    Accountant, AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingRate,
-    accountant,
+    Accountant, AccountantKind, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
+    NoiseScale, NoiseStdDev, Rho, SamplingRate, accountant,
 };
 
 fn gaussian(noise: f64) -> DpEvent {
@@ -159,6 +159,57 @@ proptest! {
     }
 }
 
+/// Any mechanism at any setting, sampled or not.
+fn mechanisms() -> impl Strategy<Value = DpEvent> {
+    let scale = || log_uniform(1e-3, 1e6);
+    let plain = prop_oneof![
+        scale().prop_map(gaussian),
+        scale().prop_map(|b| DpEvent::Laplace {
+            noise_multiplier: NoiseMultiplier::new(b).unwrap()
+        }),
+        (scale(), log_uniform(1.0, 1e4)).prop_map(|(b, clip)| DpEvent::DiscreteLaplace {
+            clip_norm: ClipNorm::new(clip).unwrap(),
+            noise_scale: NoiseScale::new(b).unwrap(),
+        }),
+        (scale(), log_uniform(0.5, 1e4), 1..3_u64).prop_map(|(std, clip, dimension)| {
+            DpEvent::DiscreteGaussian {
+                clip_norm: ClipNorm::new(clip).unwrap(),
+                dimension,
+                noise_std_dev: NoiseStdDev::new(std).unwrap(),
+            }
+        }),
+        (scale(), log_uniform(0.5, 1e4)).prop_map(|(std, clip)| DpEvent::Skellam {
+            l1_clip_norm: ClipNorm::new(10.0 * clip).unwrap(),
+            l2_clip_norm: ClipNorm::new(clip).unwrap(),
+            noise_std_dev: NoiseStdDev::new(std).unwrap(),
+        }),
+        log_uniform(1e-12, 1e6).prop_map(|rho| DpEvent::ZeroConcentrated {
+            rho: Rho::new(rho).unwrap()
+        }),
+    ];
+    (plain, log_uniform(1e-9, 1.0), 0..4_u8, 1..5000_u64, 1..5000_u64).prop_map(
+        |(event, rate, how, one, other)| {
+            let event = Box::new(event);
+            let sampling_rate = SamplingRate::new(rate).unwrap();
+            match how {
+                0 => *event,
+                1 => DpEvent::PoissonSampled { sampling_rate, event },
+                2 => DpEvent::FixedSizeSampled {
+                    event,
+                    population_size: one.max(other),
+                    sample_size: one.min(other),
+                },
+                _ => DpEvent::TruncatedPoissonSampled {
+                    cap: one,
+                    event,
+                    population_size: other,
+                    sampling_rate,
+                },
+            }
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -174,6 +225,22 @@ proptest! {
         // Never above the plan without sampling, never below one sampled step.
         let (_, unsampled) = bounds(composed(AccountantKind::Pld, relation, &[(gaussian(noise), count)]).as_ref(), delta);
         prop_assert!(upper <= unsampled * 1.2 + 1e-9, "{upper} {unsampled}");
+        let at = accountant.delta(Epsilon::new(upper.min(1e300)).unwrap()).unwrap();
+        prop_assert!((0.0..=1.0).contains(&at), "{at}");
+    }
+
+    #[test]
+    fn no_mechanism_gives_nonsense(
+        kind in kinds(), relation in relations(), events in prop::collection::vec((mechanisms(), counts(1e9)), 1..3),
+        log_delta in -690.0..-0.01_f64,
+    ) {
+        let mut accountant = accountant(kind, relation);
+        for (event, count) in &events {
+            let supported = accountant.supports(event).is_ok();
+            prop_assert_eq!(accountant.compose(event, *count).is_ok(), supported);
+        }
+        let (lower, upper) = bounds(accountant.as_ref(), log_delta.exp());
+        prop_assert!(!lower.is_nan() && !upper.is_nan() && lower >= 0.0 && lower <= upper);
         let at = accountant.delta(Epsilon::new(upper.min(1e300)).unwrap()).unwrap();
         prop_assert!((0.0..=1.0).contains(&at), "{at}");
     }

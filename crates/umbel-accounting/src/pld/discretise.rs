@@ -431,8 +431,8 @@ fn coarse_between(nodes: &mut Nodes, pair: &impl MonotonePair, low: f64, high: f
     Some(())
 }
 
-/// Width of the cells that are merged, in grid steps: what is lost within a cell is then small against what merging loses.
-const SUB_CELL: f64 = 0.25;
+/// Width of the cells that are merged, in grid steps: what is lost within a cell is then less than what merging loses.
+const SUB_CELL: f64 = 0.5;
 
 const MOST_CELLS: u32 = 300_000;
 

@@ -1,5 +1,6 @@
 //! ε and δ by transform: which grid, which tilt, and how close.
 
+use std::f64::consts::SQRT_2;
 use std::sync::Arc;
 
 use super::compose::{End, Profile};
@@ -275,9 +276,9 @@ impl Plan {
         }
         let eta = 0.01 * delta;
         let wanted = 0.5 * GOOD_ENOUGH * found.upper / (-0.5 * self.total * eta.ln()).sqrt();
-        let step = power_of_two(wanted)
+        let step = rounded_down(wanted)
             .min(found.step)
-            .max(2.0 * power_of_two(self.outline.span() / (4.0 * self.most_points)));
+            .max(2.0 * rounded_down(self.outline.span() / (4.0 * self.most_points)));
         let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
         Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
@@ -291,23 +292,19 @@ impl Plan {
     }
 
     /// The widest step whose connected dots add about `precision * scale` to the ε of saddle `answer`, and that does not
-    /// take too many points at the saddle `used`. A power of two, so that a growing composition finds its laws again.
+    /// take too many points at the saddle `used`. Rounded, so that a growing composition finds its laws again.
     fn step(&self, answer: &Saddle, used: &Saddle, scale: f64) -> f64 {
         let wanted = self.precision * scale;
         // On a smooth law the error is T·D²·(l+1)/12; where most mass sits at few losses it can be much less.
-        let smooth = power_of_two((6.0 * wanted / (self.total * (answer.tilt + 1.0))).sqrt());
-        let wider: &[f64] = if self.total > 1000.0 {
-            &[16.0, 8.0, 4.0, 2.0]
-        } else {
-            &[]
-        };
-        let step = wider
-            .iter()
-            .map(|factor| factor * smooth)
-            .find(|&step| self.outline.rounding(answer, step) <= 0.5 * wanted)
-            .unwrap_or(smooth);
+        let smooth = rounded_down((6.0 * wanted / (self.total * (answer.tilt + 1.0))).sqrt());
+        let mut step = smooth;
+        if self.total > 1000.0 {
+            while step < 16.0 * smooth && self.outline.rounding(answer, SQRT_2 * step) <= 0.5 * wanted {
+                step *= SQRT_2;
+            }
+        }
         let (low, high) = self.outline.window(used, 0.0);
-        step.max(2.0 * power_of_two((high - low).max(self.outline.span()) / self.most_points))
+        step.max(2.0 * rounded_down((high - low).max(self.outline.span()) / self.most_points))
     }
 
     fn profile(&self, saddle: &Saddle, step: f64, bound: Bound, cache: &mut Cache) -> Option<Profile> {
@@ -322,8 +319,9 @@ impl Plan {
     }
 }
 
-fn power_of_two(number: f64) -> f64 {
-    2f64.powf(number.log2().floor())
+/// The largest power of the square root of two that is not above `number`.
+fn rounded_down(number: f64) -> f64 {
+    2f64.powf(0.5 * (2.0 * number.log2()).floor())
 }
 
 impl Cache {

@@ -287,14 +287,14 @@ impl Outline {
     }
 }
 
-/// The tail outside of the window, in nats: 41.4 is 1e-18, and two more for what the outline gets wrong.
-const WINDOW_EXPONENT: f64 = 43.4;
+/// The tail outside of the window, in nats: 32.2 is 1e-14, and two more for what the outline gets wrong.
+const WINDOW_EXPONENT: f64 = 34.2;
 
 /// What is charged for that tail.
-pub(super) const WINDOW_TAIL: f64 = 1e-17;
+pub(super) const WINDOW_TAIL: f64 = 1e-13;
 
-/// A factor e^12 of f64's 36 may go into a narrower window.
-const LOG_WEIGHT_GIVEN_AWAY: f64 = 12.0;
+/// A factor e^10 of the 30 that the charged tail leaves may go into a narrower window.
+const LOG_WEIGHT_GIVEN_AWAY: f64 = 10.0;
 
 /// In units of one over the standard deviation of the composed loss. A Gaussian loss has 40 at δ = 1e-300.
 const LARGEST_TILT: f64 = 1e3;
