@@ -307,13 +307,17 @@ fn calibrated(
         event: Box::new(sampling.event(DpEvent::Gaussian { noise_multiplier })),
         count: federation.rounds,
     };
-    Ok(calibrate::noise_multiplier(
-        target,
-        privacy.delta,
-        privacy.accountant,
-        relation,
-        &whole_run,
-    )?)
+    let least = calibrate::noise_multiplier(target, privacy.delta, privacy.accountant, relation, &whole_run)?;
+    Ok(rounded_up(least))
+}
+
+/// Five significant digits, upward: a number that a person can read and type, and that does not change with the last digits of
+/// an accountant.
+fn rounded_up(least: NoiseMultiplier) -> NoiseMultiplier {
+    let scale = 10.0_f64.powf(4.0 - least.value().log10().floor());
+    let rounded = (least.value() * scale).ceil() / scale;
+    // Rounding errors of these two steps may leave it a hair too small, extreme values out of range.
+    NoiseMultiplier::new(rounded.max(least.value())).unwrap_or(least)
 }
 
 /// A hash over all data as they are read and over who holds what, so that a resumed run is known to see the same.
@@ -333,4 +337,26 @@ fn data_sha256(files: &IdxFiles, train: &Dataset, test: &Dataset, partition: &Pa
         }
     }
     to_hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calibrated_noise_is_rounded_up() {
+        for (least, expected) in [
+            (2.482_098_99, 2.4821),
+            (13.895_556, 13.896),
+            (0.703_333, 0.70334),
+            (1.0, 1.0),
+            (3.0e-12, 3.0e-12),
+        ] {
+            let rounded = rounded_up(NoiseMultiplier::new(least).unwrap()).value();
+            assert!(
+                rounded >= least && (rounded / expected - 1.0).abs() < 1e-12,
+                "{least} became {rounded}"
+            );
+        }
+    }
 }
