@@ -278,7 +278,7 @@ impl Plan {
         let wanted = 0.5 * GOOD_ENOUGH * found.upper / (-0.5 * self.total * eta.ln()).sqrt();
         let step = rounded_down(wanted)
             .min(found.step)
-            .max(2.0 * rounded_down(self.outline.span() / (4.0 * self.most_points)));
+            .max(SQRT_2 * rounded_down(self.outline.span() / (4.0 * self.most_points)));
         let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
         Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
@@ -304,7 +304,7 @@ impl Plan {
             }
         }
         let (low, high) = self.outline.window(used, 0.0);
-        step.max(2.0 * rounded_down((high - low).max(self.outline.span()) / self.most_points))
+        step.max(SQRT_2 * rounded_down((high - low).max(self.outline.span()) / self.most_points))
     }
 
     fn profile(&self, saddle: &Saddle, step: f64, bound: Bound, cache: &mut Cache) -> Option<Profile> {
