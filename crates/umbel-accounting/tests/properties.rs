@@ -7,6 +7,7 @@
 )]
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use umbel_accounting::{
     Accountant, AccountantKind, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
     NoiseScale, NoiseStdDev, Rho, SamplingRate, accountant,
@@ -89,7 +90,7 @@ fn assert_at_most(less: f64, more: f64) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
     fn more_private_settings_never_cost_more(
@@ -118,8 +119,8 @@ proptest! {
         prop_assert!(lower <= upper);
         prop_assert!(upper <= renyi * (1.0 + 1e-4) + 1e-9, "{upper} {renyi}");
         prop_assert!(renyi >= lower);
-        // Far below the precision of f64, and below the chance that the unit is in any sample, bounds hold but are wide.
-        if log_delta > -35.0 {
+        // Far below the precision of f64, and where a unit is expected in less than one sample, bounds hold but may be wide.
+        if log_delta > -35.0 && rate * count as f64 >= 1.0 {
             prop_assert!(upper - lower <= (0.01 * upper).max(0.002), "{lower} {upper}");
         }
     }
@@ -211,7 +212,7 @@ fn mechanisms() -> impl Strategy<Value = DpEvent> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
     fn no_plan_gives_nonsense(
