@@ -115,19 +115,17 @@ impl Accountant for PldAccountant {
         Ok(match shape(&self.applications) {
             Shape::NonPrivate => 1.0,
             Shape::Gaussian { mu } if mu <= 0.0 => 0.0,
-            _ if epsilon.value().is_infinite() => 0.0,
+            _ if epsilon.value() >= rdp::largest_loss(&self.applications) => 0.0,
             Shape::Gaussian { mu } => {
                 let (value, error) = gaussian::log_delta(mu, epsilon.value());
                 (value + error).min(0.0).exp()
             }
             Shape::General => {
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-                let by_transform = numeric::delta(&self.applications, epsilon.value(), &mut cache);
-                let by_order = rdp::log_delta(&self.applications, epsilon.value()).exp();
+                let delta = numeric::delta(&self.applications, epsilon.value(), &mut cache)
+                    .unwrap_or_else(|| rdp::log_delta(&self.applications, epsilon.value()).exp());
                 // A bound that was reported as ε at δ is not contradicted by another grid.
-                by_transform
-                    .map_or(by_order, |upper| upper.min(by_order))
-                    .min(cache.known_delta(epsilon.value()))
+                delta.min(cache.known_delta(epsilon.value()))
             }
         })
     }

@@ -110,7 +110,7 @@ fn divergence(applications: &Applications, excess: f64) -> f64 {
 }
 
 /// The ε that holds with δ = 0: the sum of the largest losses. Usually infinite.
-fn largest_loss(applications: &Applications) -> f64 {
+pub(crate) fn largest_loss(applications: &Applications) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
     applications
         .iter()

@@ -69,16 +69,27 @@ pub(super) fn upper_epsilon(
 
 /// Upper bound on δ at `epsilon`.
 pub(super) fn delta(applications: &Applications, epsilon: f64, cache: &mut Cache) -> Option<f64> {
-    let plan = Plan::new(applications, 1e-290, PRECISION, cache)?;
-    let mut worst = 0.0_f64;
-    for direction in plan.directions() {
-        let full = plan.outline.saddle_for_epsilon(direction, epsilon);
-        let saddle = plan.outline.narrowed(&full, epsilon);
-        let step = plan.step(&full, &saddle, epsilon.max(0.1 * saddle.deviation));
-        let profile = plan.profile(&saddle, step, Bound::Upper, cache)?;
-        worst = worst.max(profile.log_delta(epsilon, End::Upper)?.exp());
+    // Tails are left out in proportion to δ, which is not known yet: by an estimate, then by what came out.
+    let mut scale = {
+        let plan = Plan::new(applications, SMALLEST_DELTA, precision(applications), cache)?;
+        let estimates = plan
+            .directions()
+            .into_iter()
+            .map(|direction| plan.outline.log_delta(direction, epsilon));
+        estimates.fold(f64::NEG_INFINITY, f64::max).exp()
+    };
+    let mut found = None;
+    for _ in 0..4 {
+        scale = scale.clamp(SMALLEST_DELTA, 0.1);
+        let plan = Plan::new(applications, scale, precision(applications), cache)?;
+        let worst = plan.delta(epsilon, cache)?;
+        found = Some(found.map_or(worst, |before: f64| before.min(worst)));
+        if worst >= 0.1 * scale || scale <= SMALLEST_DELTA {
+            break;
+        }
+        scale = worst;
     }
-    Some(worst)
+    found
 }
 
 fn precision(applications: &Applications) -> f64 {
@@ -183,6 +194,26 @@ impl Plan {
         } else {
             vec![Direction::Forward, Direction::Backward]
         }
+    }
+
+    /// Upper bound on δ at `epsilon`, both directions.
+    fn delta(&self, epsilon: f64, cache: &mut Cache) -> Option<f64> {
+        let at = |direction: Direction, coarser: f64, cache: &mut Cache| {
+            let full = self.outline.saddle_for_epsilon(direction, epsilon);
+            let saddle = self.outline.narrowed(&full, epsilon);
+            let step = coarser * self.step(&full, &saddle, epsilon.max(0.1 * saddle.deviation));
+            self.profile(&saddle, step, Bound::Upper, cache)?
+                .log_delta(epsilon, End::Upper)
+                .map(f64::exp)
+        };
+        let mut worst = 0.0_f64;
+        for (i, direction) in self.directions().into_iter().enumerate() {
+            // As for ε, a coarse bound mostly shows that the second direction is the better one.
+            if i == 0 || at(direction, COARSER, cache).is_none_or(|delta| delta > worst) {
+                worst = worst.max(at(direction, 1.0, cache)?);
+            }
+        }
+        Some(worst)
     }
 
     /// A first upper bound on ε in one direction, on a grid much wider than the precision asks for.
@@ -382,6 +413,9 @@ const MOST_KNOWN: usize = 32;
 
 /// A coarse bound this far from a target says which side of it the fine one is on, and by about how much.
 const FAR: f64 = 0.03;
+
+/// Below this δ is not told from zero.
+const SMALLEST_DELTA: f64 = 1e-290;
 
 /// The share of δ that may be left out in tails.
 const TAIL_SHARE: f64 = 1e-6;

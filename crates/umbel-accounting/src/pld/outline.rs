@@ -180,6 +180,14 @@ impl Outline {
         })
     }
 
+    /// A rough estimate of ln δ at `epsilon`.
+    pub(super) fn log_delta(&self, direction: Direction, epsilon: f64) -> f64 {
+        let saddle = self.saddle_for_epsilon(direction, epsilon);
+        let cumulant = self.cumulant(direction.natural_tilt(saddle.tilt));
+        let spread = saddle.tilt * (2.0 * std::f64::consts::PI * cumulant.variance).sqrt();
+        cumulant.value - saddle.tilt * epsilon - spread.ln_1p() - saddle.tilt.ln_1p()
+    }
+
     /// Smallest tilt at which `reached` holds, bracketed by steps of a factor: weak plans have tilts in the thousands.
     ///
     /// Where the loss is bounded and the tilted law already is a single point at its end, more is no use.
