@@ -1,6 +1,9 @@
 //! The seam between training and the models that are trained.
 
 mod checkpoint;
+#[cfg(test)]
+mod checks;
+mod clipping;
 mod cross_entropy;
 mod dense;
 mod mlp;
@@ -8,6 +11,7 @@ mod spec;
 mod workspace;
 
 pub use self::checkpoint::{Checkpoint, CheckpointError, from_safetensors, to_safetensors};
+pub use self::clipping::ClippingReport;
 pub use self::mlp::{Activation, Mlp};
 pub use self::spec::{ModelError, ModelSpec};
 pub use self::workspace::Workspace;
@@ -73,6 +77,28 @@ pub trait Model: std::fmt::Debug + Send + Sync {
         loss
     }
 
+    /// Adds to `sum` the gradients of the batch's examples, each scaled down to the norm `clip_norm` where it is longer.
+    ///
+    /// This is what DP-SGD (Abadi et al. 2016, algorithm 1) adds noise to: Σᵢ gᵢ min(1, C / ‖gᵢ‖), where gᵢ is the
+    /// gradient of the loss of example i alone by **all** parameters, one vector. What an example adds depends on that
+    /// example and the parameters only, and is no longer than `clip_norm` up to the rounding of a sum in `f32`. An example
+    /// whose gradient is not finite adds nothing. The sum is not divided by anything: the divisor must be public, so it is
+    /// the caller's.
+    ///
+    /// Adding lets a caller pass a large batch in parts; `sum` must be zero before the first.
+    ///
+    /// # Panics
+    ///
+    /// Where `clip_norm` is not a finite number above 0.
+    fn add_clipped_gradients(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        clip_norm: f32,
+        sum: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> ClippingReport;
+
     /// The sum of losses and the number of correct predictions over the batch.
     fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation;
 }
@@ -133,6 +159,19 @@ impl<'a> Batch<'a> {
     /// Number of examples.
     pub fn n_examples(&self) -> usize {
         self.labels.len()
+    }
+
+    /// The examples `range` alone.
+    ///
+    /// # Panics
+    ///
+    /// Where the range ends after the last example.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        let width = self.features.len() / self.labels.len().max(1);
+        Self {
+            features: &self.features[range.start * width..range.end * width],
+            labels: &self.labels[range],
+        }
     }
 
     /// All features, row-major.

@@ -3,6 +3,7 @@
 //! A layer computes Z = A W + 1 bᵀ with W of shape `[n_inputs, n_outputs]`. That layout needs no transposed copy: in
 //! the forward product W is read along its rows, and its gradient Aᵀ D is written along them.
 
+use super::clipping::sum_of_squares;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -27,6 +28,12 @@ impl Accumulate {
     /// Replaces the content.
     pub(super) const REPLACE: Self = Self {
         keep: 0.0,
+        factor: 1.0,
+    };
+
+    /// Adds to the content.
+    pub(super) const ADD: Self = Self {
+        keep: 1.0,
         factor: 1.0,
     };
 }
@@ -71,6 +78,23 @@ impl Dense {
         let output_gradient = matrix(output_gradient, n, self.n_outputs);
         let mut input_gradient = matrix_mut(input_gradient, n, self.n_inputs);
         general_mat_mul(1.0, &output_gradient, &weights.t(), 0.0, &mut input_gradient);
+    }
+
+    /// Adds to each example's `squared_norms` that of its gradient by this layer's parameters. The gradient by the weights
+    /// is the outer product of input and output gradient, the one by the biases is the output gradient itself, so
+    /// together they have the square (‖input‖² + 1) ‖output gradient‖².
+    pub(super) fn add_squared_norms(
+        &self,
+        input: &[f32],
+        output_gradient: &[f32],
+        squared_norms: &mut [f64],
+    ) {
+        let rows = input
+            .chunks_exact(self.n_inputs)
+            .zip(output_gradient.chunks_exact(self.n_outputs));
+        for ((input, output_gradient), squared_norm) in rows.zip(squared_norms) {
+            *squared_norm += (sum_of_squares(input) + 1.0) * sum_of_squares(output_gradient);
+        }
     }
 
     /// Adds the gradient by this layer's parameters to its part of `target`, a flat vector of all parameters.

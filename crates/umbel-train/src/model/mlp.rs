@@ -2,6 +2,7 @@
 
 use rand_distr::{Distribution, Normal};
 
+use super::clipping::{ClippingReport, PerExample};
 use super::dense::{Accumulate, Dense};
 use super::{Batch, Model, ModelError, ParameterView, SgdStep, Workspace, cross_entropy};
 use crate::evaluation::Evaluation;
@@ -228,6 +229,69 @@ impl Mlp {
     }
 }
 
+impl Mlp {
+    /// One forward and backward pass that keeps the gradients by all layers' outputs, then the clipped sum from them.
+    fn clipped_pass(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        clip_norm: f32,
+        sum: &mut [f32],
+        per_example: &mut PerExample,
+        workspace: &mut Workspace,
+    ) -> ClippingReport {
+        let n = batch.n_examples();
+        let (n_hidden, n_classes) = (self.n_hidden(), self.n_classes());
+        let [hidden, logits, gradients] = workspace.buffers([n * n_hidden, n * n_classes, n * n_hidden]);
+        self.forward(parameters, batch, hidden, logits);
+        let rows = logits
+            .chunks_exact_mut(n_classes)
+            .zip(batch.labels().chunks_exact(1));
+        for ((row, label), loss) in rows.zip(&mut per_example.losses) {
+            *loss = cross_entropy::loss_and_gradient(row, label, n_classes, 1.0);
+        }
+
+        let mut output_gradient: &[f32] = logits;
+        let (mut activations, mut free) = (&*hidden, &mut *gradients);
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            let n_values = n * layer.n_inputs;
+            if index == 0 {
+                layer.add_squared_norms(batch.features(), output_gradient, &mut per_example.squared_norms);
+                break;
+            }
+            let (before, input) = activations.split_at(activations.len() - n_values);
+            layer.add_squared_norms(input, output_gradient, &mut per_example.squared_norms);
+            let (after, input_gradient) = std::mem::take(&mut free).split_at_mut(before.len());
+            layer.backward_to_input(parameters, output_gradient, input_gradient);
+            self.activation_backward(input, input_gradient);
+            (activations, free, output_gradient) = (before, after, input_gradient);
+        }
+
+        let report = per_example.clip(clip_norm);
+        let (mut input, mut activations, mut gradients) = (batch.features(), &*hidden, gradients);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let output_gradient = if index + 1 == self.layers.len() {
+                &mut *logits
+            } else {
+                let (first, after) = std::mem::take(&mut gradients).split_at_mut(n * layer.n_outputs);
+                gradients = after;
+                first
+            };
+            per_example.scale_rows(output_gradient);
+            for run in per_example.finite_runs() {
+                let input = &input[run.start * layer.n_inputs..run.end * layer.n_inputs];
+                let output_gradient =
+                    &output_gradient[run.start * layer.n_outputs..run.end * layer.n_outputs];
+                layer.backward_to_parameters(input, output_gradient, Accumulate::ADD, sum);
+            }
+            if index + 1 < self.layers.len() {
+                (input, activations) = activations.split_at(n * layer.n_outputs);
+            }
+        }
+        report
+    }
+}
+
 impl Model for Mlp {
     fn parameters(&self) -> &[ParameterView] {
         &self.views
@@ -315,6 +379,26 @@ impl Model for Mlp {
         )
     }
 
+    fn add_clipped_gradients(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        clip_norm: f32,
+        sum: &mut [f32],
+        workspace: &mut Workspace,
+    ) -> ClippingReport {
+        self.check(parameters.len(), batch);
+        assert_eq!(sum.len(), parameters.len(), "length of the sum");
+        assert!(clip_norm.is_finite() && clip_norm > 0.0, "clip norm {clip_norm}");
+        if batch.n_examples() == 0 {
+            return ClippingReport::default();
+        }
+        let mut per_example = workspace.take_per_example(batch.n_examples());
+        let report = self.clipped_pass(parameters, batch, clip_norm, sum, &mut per_example, workspace);
+        workspace.put_per_example(per_example);
+        report
+    }
+
     fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation {
         self.check(parameters.len(), batch);
         let n = batch.n_examples();
@@ -333,6 +417,7 @@ mod tests {
     use rand::RngExt;
 
     use super::*;
+    use crate::model::checks;
 
     /// The same network written down plainly in f64: mean loss over the batch.
     fn reference_loss(model: &Mlp, parameters: &[f64], features: &[f32], labels: &[u32]) -> f64 {
@@ -504,6 +589,116 @@ mod tests {
         };
         for n in [12, 5, 1] {
             assert_eq!(gradient(n, &mut used), gradient(n, &mut Workspace::new()));
+        }
+    }
+
+    #[test]
+    fn the_clipped_sum_is_that_of_single_gradients() {
+        for (hidden, activation) in NETWORKS {
+            for n_examples in checks::BATCH_SIZES {
+                let case = case(hidden, activation, n_examples);
+                let batch = Batch::new(&case.features, &case.labels);
+                checks::clipped_sum_is_that_of_single_gradients(&case.model, &case.parameters, batch);
+            }
+        }
+    }
+
+    /// Inputs of 1e30 give gradients by the first weights of that size, whose squares `f32` cannot hold.
+    #[test]
+    fn huge_gradients_are_clipped_and_those_that_are_not_finite_contribute_nothing() {
+        let mut case = case(&[5], Activation::Tanh, 9);
+        let biases = case.model.layers[0].offset + 7 * 5;
+        case.parameters[..biases].fill(0.0);
+        case.features[3 * 7..4 * 7].fill(1e30);
+        let clipped_sum = |case: &Case| {
+            let mut sum = vec![0.0; case.parameters.len()];
+            let batch = Batch::new(&case.features, &case.labels);
+            let report = case.model.add_clipped_gradients(
+                &case.parameters,
+                batch,
+                0.5,
+                &mut sum,
+                &mut Workspace::new(),
+            );
+            (sum, report)
+        };
+        let norm = |sum: &[f32]| {
+            sum.iter()
+                .map(|value| f64::from(*value).powi(2))
+                .sum::<f64>()
+                .sqrt()
+        };
+        let (sum, report) = clipped_sum(&case);
+        assert_eq!(report.n_not_finite, 0);
+        assert!(norm(&sum) <= 9.0 * 0.5 && sum.iter().all(|value| value.is_finite()));
+        let (alone, _) = clipped_sum(&Case {
+            features: vec![1e30; 7],
+            labels: vec![case.labels[3]],
+            model: case.model.clone(),
+            parameters: case.parameters.clone(),
+        });
+        assert!(
+            (norm(&alone) - 0.5).abs() < 1e-5 && norm(&alone) <= 0.5,
+            "{}",
+            norm(&alone)
+        );
+
+        let without = |places: [usize; 3]| {
+            let mut sum = vec![0.0; case.parameters.len()];
+            for example in (0..9).filter(|example| !places.contains(example)) {
+                let batch = Batch::new(&case.features, &case.labels).slice(example..example + 1);
+                let mut workspace = Workspace::new();
+                case.model
+                    .add_clipped_gradients(&case.parameters, batch, 0.5, &mut sum, &mut workspace);
+            }
+            sum
+        };
+        let expected = without([0, 4, 8]);
+        for (example, value) in [(0, f32::NAN), (4, f32::INFINITY), (8, f32::NEG_INFINITY)] {
+            case.features[example * 7 + 2] = value;
+        }
+        let (sum, report) = clipped_sum(&case);
+        assert_eq!((report.n_examples, report.n_not_finite), (9, 3));
+        assert!(report.loss_sum.is_finite());
+        for (got, expected) in sum.iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-5, "{got} for {expected}");
+        }
+    }
+
+    /// Where all logits but the label's are hugely negative the loss is exactly 0, and so is its gradient.
+    #[test]
+    fn zero_gradients_add_nothing() {
+        let mut case = case(&[], Activation::Relu, 5);
+        case.parameters.fill(0.0);
+        case.parameters[7 * 3] = 200.0;
+        case.labels.fill(0);
+        let mut sum = vec![0.25; case.parameters.len()];
+        let batch = Batch::new(&case.features, &case.labels);
+        let report =
+            case.model
+                .add_clipped_gradients(&case.parameters, batch, 1e-3, &mut sum, &mut Workspace::new());
+        assert_eq!((report.n_clipped, report.n_not_finite), (0, 0));
+        assert!(sum.iter().all(|value| (value - 0.25).abs() < f32::MIN_POSITIVE));
+    }
+
+    #[test]
+    fn parts_of_a_batch_add_up_to_the_whole() {
+        let case = case(&[6, 5], Activation::Relu, 20);
+        let batch = Batch::new(&case.features, &case.labels);
+        let mut workspace = Workspace::new();
+        let (mut whole, mut parts) = (vec![0.0; case.parameters.len()], vec![0.0; case.parameters.len()]);
+        let mut clip = |batch, sum: &mut [f32]| {
+            case.model
+                .add_clipped_gradients(&case.parameters, batch, 0.3, sum, &mut workspace)
+        };
+        let expected = clip(batch, &mut whole);
+        let mut report = ClippingReport::default();
+        for range in [0..7, 7..7, 7..20] {
+            report.add(clip(batch.slice(range), &mut parts));
+        }
+        assert_eq!((report.n_examples, report.n_clipped), (20, expected.n_clipped));
+        for (part, whole) in parts.iter().zip(&whole) {
+            assert!((part - whole).abs() < 1e-5);
         }
     }
 

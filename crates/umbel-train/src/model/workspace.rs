@@ -1,5 +1,7 @@
 //! Scratch memory that is kept between computations.
 
+use super::clipping::PerExample;
+
 /// Scratch memory of one thread for any [`Model`](crate::Model).
 ///
 /// It grows to what the largest computation needed and keeps it; from then on nothing is allocated. What it holds
@@ -8,6 +10,7 @@
 pub struct Workspace {
     values: Vec<f32>,
     gradient: Vec<f32>,
+    per_example: PerExample,
 }
 
 impl std::fmt::Debug for Workspace {
@@ -51,6 +54,18 @@ impl Workspace {
     /// Gives the buffer of [`take_gradient`](Self::take_gradient) back, so that it need not be allocated again.
     pub(crate) fn put_gradient(&mut self, gradient: Vec<f32>) {
         self.gradient = gradient;
+    }
+
+    /// What is known of each example, taken out so that the rest can be used beside it.
+    pub(super) fn take_per_example(&mut self, n_examples: usize) -> PerExample {
+        let mut per_example = std::mem::take(&mut self.per_example);
+        per_example.reset(n_examples);
+        per_example
+    }
+
+    /// Gives back what [`take_per_example`](Self::take_per_example) took.
+    pub(super) fn put_per_example(&mut self, per_example: PerExample) {
+        self.per_example = per_example;
     }
 }
 
