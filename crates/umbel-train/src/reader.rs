@@ -181,7 +181,16 @@ fn hex(bytes: &[u8]) -> String {
     digits.join(" ")
 }
 
+/// The first few names, each cut short: a file that is no table at all can have thousands of them, of any length.
 fn quoted(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
+    const MOST: usize = 8;
+    let quote = |name: &String| {
+        let start: String = name.chars().take(32).collect();
+        format!("`{}`", start.escape_debug())
+    };
+    let mut shown: Vec<String> = names.iter().take(MOST).map(quote).collect();
+    if names.len() > MOST {
+        shown.push(format!("and {} more", names.len() - MOST));
+    }
+    shown.join(", ")
 }

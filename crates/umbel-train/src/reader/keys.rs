@@ -232,6 +232,10 @@ mod tests {
             "`keys`, line 1: no column `writer` in the header; its columns are `index`, `user`",
         );
         check_refused(
+            b"\x07\t\t\t\t\t\t\t\t\t\n",
+            "`keys`, line 1: no column `writer` in the header; its columns are `\\u{7}`, ``, ``, ``, ``, ``, ``, ``, and 2 more",
+        );
+        check_refused(
             b"writer\twriter\n0\ta\n",
             "`keys`, line 1: the header names the column `writer` more than once",
         );
