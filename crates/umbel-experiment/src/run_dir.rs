@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,17 +106,8 @@ impl RunDirectory {
     }
 
     fn open(path: &Path) -> Result<Self, FileError> {
-        let ledger = AppendFile::open(path.join(RunFile::Ledger.name()))?;
-        ledger.file.try_lock().map_err(|error| FileError {
-            what: "cannot lock",
-            path: ledger.path.clone(),
-            source: match error {
-                fs::TryLockError::WouldBlock => {
-                    io::Error::new(io::ErrorKind::WouldBlock, "another process runs here")
-                }
-                fs::TryLockError::Error(source) => source,
-            },
-        })?;
+        let mut ledger = AppendFile::open(path.join(RunFile::Ledger.name()))?;
+        ledger.lock()?;
         let openings = AppendFile::open(path.join(RunFile::LedgerOpenings.name()))?;
         let metrics = AppendFile::open(path.join(RunFile::Metrics.name()))?;
         sync_directory(path).map_err(|source| FileError {
@@ -287,6 +279,10 @@ fn whole_lines(text: &[u8], most: u64) -> Vec<String> {
     lines
 }
 
+/// How often a lock is asked for, and how long to wait in between: two seconds in all.
+const LOCK_ATTEMPTS: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// A file that grows by whole pieces, each on the disk before the call ends: a piece that cannot be written whole is taken back.
 #[derive(Debug)]
 struct AppendFile {
@@ -315,6 +311,35 @@ impl AppendFile {
                 source,
             }),
         }
+    }
+
+    /// Keeps other processes out. One that was killed a moment ago may hold its lock until the system has taken it apart, so
+    /// this waits a little before it gives up.
+    fn lock(&mut self) -> Result<(), FileError> {
+        let mut attempts = LOCK_ATTEMPTS;
+        let locked = loop {
+            match self.file.try_lock() {
+                Err(fs::TryLockError::WouldBlock) if attempts > 1 => {
+                    attempts -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    let kind = io::ErrorKind::WouldBlock;
+                    break Err(io::Error::new(kind, "another process runs here"));
+                }
+                Err(fs::TryLockError::Error(source)) => break Err(source),
+                Ok(()) => break Ok(()),
+            }
+        };
+        // What another process wrote before it let go counts.
+        let length = locked.and_then(|()| self.file.metadata());
+        let length = length.map_err(|source| FileError {
+            what: "cannot lock",
+            path: self.path.clone(),
+            source,
+        })?;
+        self.length = length.len();
+        Ok(())
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), FileError> {
@@ -389,6 +414,22 @@ mod tests {
         let first = RunDirectory::create(&folder.path().join("run")).unwrap();
         let error = RunDirectory::resume(first.path()).unwrap_err();
         assert!(error.to_string().contains("another process runs here"), "{error}");
+    }
+
+    #[test]
+    fn a_writer_that_goes_away_is_waited_for_and_nothing_of_it_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let mut first = RunDirectory::create(&path).unwrap();
+        let leaving = std::thread::spawn(move || {
+            std::thread::sleep(2 * LOCK_PAUSE);
+            first.append_ledger("last words\n").unwrap();
+        });
+        let mut second = RunDirectory::resume(&path).unwrap();
+        leaving.join().unwrap();
+        second.append_ledger("first words\n").unwrap();
+        let ledger = fs::read_to_string(path.join("ledger")).unwrap();
+        assert_eq!(ledger, "last words\nfirst words\n");
     }
 
     #[test]
