@@ -13,8 +13,8 @@ use umbel_protocol::{
     ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, Sampling, StrategySpec, Trust,
 };
 use umbel_train::{
-    Activation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd,
-    TrainingRng, Transform, read_client_keys,
+    Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd, TrainingRng,
+    Transform, read_client_keys,
 };
 
 use crate::SimulateError;
@@ -80,10 +80,7 @@ impl Prepared {
         drop(keys);
 
         let spec = match &experiment.model {
-            ModelSettings::Mlp { hidden } => ModelSpec::Mlp {
-                hidden: hidden.clone(),
-                activation: Activation::Relu,
-            },
+            ModelSettings::Mlp { hidden } => ModelSpec::mlp(hidden),
             ModelSettings::Softmax => ModelSpec::Softmax,
             other => unreachable!("the settings know no model {other:?}"),
         };

@@ -16,7 +16,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2};
 use rand::RngExt;
 use umbel_train::{
-    Activation, Batch, Dataset, LocalTrainer, LocalTraining, ModelSpec, Optimizer, Sgd, SgdStep, TrainingRng,
+    Batch, Dataset, LocalTrainer, LocalTraining, ModelSpec, Optimizer, Sgd, SgdStep, TrainingRng,
     TrainingWorkspace, Transform, Workspace, evaluate,
 };
 
@@ -104,14 +104,7 @@ fn main() {
 
     let models = [
         ("softmax 784-10", vec![784, 10], ModelSpec::Softmax),
-        (
-            "MLP 784-200-10",
-            vec![784, 200, 10],
-            ModelSpec::Mlp {
-                hidden: vec![200],
-                activation: Activation::Relu,
-            },
-        ),
+        ("MLP 784-200-10", vec![784, 200, 10], ModelSpec::mlp(&[200])),
     ];
     for (name, widths, spec) in models {
         let model = spec.build(dataset.shape(), N_CLASSES).expect("a model");

@@ -101,7 +101,7 @@ mod tests {
     use rand::RngExt;
 
     use super::*;
-    use crate::model::{Activation, ModelSpec};
+    use crate::model::{Activation, Loss, ModelSpec};
     use crate::rng::TrainingRng;
 
     #[test]
@@ -128,6 +128,8 @@ mod tests {
         let spec = ModelSpec::Mlp {
             hidden: vec![8],
             activation: Activation::Tanh,
+            dropout: 0.0,
+            loss: Loss::SoftmaxCrossEntropy,
         };
         let model = spec.build(dataset.shape(), 4).unwrap();
         let mut parameters = vec![0.0; model.n_parameters()];

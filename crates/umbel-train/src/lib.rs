@@ -56,7 +56,7 @@ pub use dataset::{DataError, Dataset};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
 pub use local::{LocalReport, LocalTrainer, LocalTraining, Optimizer, SettingError, Sgd, TrainingWorkspace};
 pub use model::{
-    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, Mlp, Model, ModelError, ModelSpec,
+    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, Loss, Model, ModelError, ModelSpec,
     ParameterView, SgdStep, Workspace, from_safetensors, to_safetensors,
 };
 pub use partition::{

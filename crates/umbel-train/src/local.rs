@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::evaluation::evaluate;
-    use crate::model::{Activation, ModelSpec};
+    use crate::model::ModelSpec;
 
     fn sgd(learning_rate: f32) -> Optimizer {
         Optimizer::Sgd(Sgd::new(learning_rate).unwrap())
@@ -331,12 +331,7 @@ mod tests {
         seed: u8,
         workspace: &mut TrainingWorkspace,
     ) -> (Vec<f32>, LocalReport) {
-        let model = ModelSpec::Mlp {
-            hidden: vec![8],
-            activation: Activation::Relu,
-        }
-        .build(&[3], 3)
-        .unwrap();
+        let model = ModelSpec::mlp(&[8]).build(&[3], 3).unwrap();
         let mut global = vec![0.0; model.n_parameters()];
         model.initialize(&mut global, &mut TrainingRng::from_seed([9; 32]));
         let trainer = LocalTrainer::new(model.as_ref(), dataset, training).unwrap();
@@ -435,12 +430,7 @@ mod tests {
         let training = LocalTraining::new(30, 10, sgd(0.3)).unwrap();
         let examples: Vec<u32> = (0..300).collect();
         let mut workspace = TrainingWorkspace::new();
-        let model = ModelSpec::Mlp {
-            hidden: vec![8],
-            activation: Activation::Relu,
-        }
-        .build(&[3], 3)
-        .unwrap();
+        let model = ModelSpec::mlp(&[8]).build(&[3], 3).unwrap();
         let mut global = vec![0.0; model.n_parameters()];
         model.initialize(&mut global, &mut TrainingRng::from_seed([9; 32]));
         let (update, _) = train(&dataset, training, &examples, 1, &mut workspace);

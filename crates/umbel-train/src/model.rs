@@ -1,18 +1,22 @@
 //! The seam between training and the models that are trained.
 
+mod chain;
 mod checkpoint;
 #[cfg(test)]
 mod checks;
 mod clipping;
 mod cross_entropy;
-mod dense;
+mod layer;
+mod loss;
+mod matrix;
 mod mlp;
 mod spec;
 mod workspace;
 
 pub use self::checkpoint::{Checkpoint, CheckpointError, from_safetensors, to_safetensors};
 pub use self::clipping::ClippingReport;
-pub use self::mlp::{Activation, Mlp};
+pub use self::layer::Activation;
+pub use self::loss::Loss;
 pub use self::spec::{ModelError, ModelSpec};
 pub use self::workspace::Workspace;
 use crate::evaluation::Evaluation;
@@ -42,6 +46,12 @@ pub trait Model: std::fmt::Debug + Send + Sync {
     /// How many classes are told apart; labels are below it.
     fn n_classes(&self) -> usize;
 
+    /// Whether training drops values at random (dropout), so that each batch needs a
+    /// [seed](Batch::with_dropout_seed).
+    fn is_random(&self) -> bool {
+        false
+    }
+
     /// Fills `parameters` with the values that training begins from.
     fn initialize(&self, parameters: &mut [f32], rng: &mut TrainingRng);
 
@@ -66,16 +76,7 @@ pub trait Model: std::fmt::Debug + Send + Sync {
         batch: Batch<'_>,
         step: SgdStep,
         workspace: &mut Workspace,
-    ) -> f64 {
-        let mut gradient = workspace.take_gradient(parameters.len());
-        let loss = self.loss_and_gradient(parameters, batch, &mut gradient, workspace);
-        let keep = 1.0 - step.learning_rate * step.weight_decay;
-        for (parameter, slope) in parameters.iter_mut().zip(&gradient) {
-            *parameter = keep * *parameter - step.learning_rate * slope;
-        }
-        workspace.put_gradient(gradient);
-        loss
-    }
+    ) -> f64;
 
     /// Adds to `sum` the gradients of the batch's examples, each scaled down to the norm `clip_norm` where it is longer.
     ///
@@ -101,6 +102,33 @@ pub trait Model: std::fmt::Debug + Send + Sync {
 
     /// The sum of losses and the number of correct predictions over the batch.
     fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation;
+
+    /// Writes the probability of each class to `probabilities`, `[n_examples, n_classes]`. Labels are not looked at.
+    fn probabilities(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        probabilities: &mut [f32],
+        workspace: &mut Workspace,
+    );
+}
+
+/// One step of gradient descent that writes the gradient down; gives the mean loss before the step.
+fn step_along_gradient(
+    model: &dyn Model,
+    parameters: &mut [f32],
+    batch: Batch<'_>,
+    step: SgdStep,
+    workspace: &mut Workspace,
+) -> f64 {
+    let mut gradient = workspace.take_gradient(parameters.len());
+    let loss = model.loss_and_gradient(parameters, batch, &mut gradient, workspace);
+    let keep = 1.0 - step.learning_rate * step.weight_decay;
+    for (parameter, slope) in parameters.iter_mut().zip(&gradient) {
+        *parameter = keep * *parameter - step.learning_rate * slope;
+    }
+    workspace.put_gradient(gradient);
+    loss
 }
 
 /// One named part of a flat parameter vector.
@@ -131,6 +159,7 @@ impl ParameterView {
 pub struct Batch<'a> {
     features: &'a [f32],
     labels: &'a [u32],
+    dropout_seed: u64,
 }
 
 impl<'a> Batch<'a> {
@@ -153,7 +182,22 @@ impl<'a> Batch<'a> {
             features.len(),
             labels.len()
         );
-        Self { features, labels }
+        Self {
+            features,
+            labels,
+            dropout_seed: 0,
+        }
+    }
+
+    /// The same batch, for which dropped values are chosen by this seed. A model that
+    /// [drops values](Model::is_random) needs a fresh one for every step; the others do not look at it.
+    pub fn with_dropout_seed(self, dropout_seed: u64) -> Self {
+        Self { dropout_seed, ..self }
+    }
+
+    /// The seed given by [`with_dropout_seed`](Self::with_dropout_seed), or 0.
+    pub fn dropout_seed(&self) -> u64 {
+        self.dropout_seed
     }
 
     /// Number of examples.
@@ -171,6 +215,7 @@ impl<'a> Batch<'a> {
         Self {
             features: &self.features[range.start * width..range.end * width],
             labels: &self.labels[range],
+            ..*self
         }
     }
 

@@ -184,15 +184,10 @@ fn json(value: impl Into<serde_json::Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Activation, ModelSpec};
+    use crate::model::ModelSpec;
 
     fn model(hidden: usize) -> Box<dyn Model> {
-        ModelSpec::Mlp {
-            hidden: vec![hidden],
-            activation: Activation::Relu,
-        }
-        .build(&[3], 2)
-        .unwrap()
+        ModelSpec::mlp(&[hidden]).build(&[3], 2).unwrap()
     }
 
     fn metadata() -> BTreeMap<String, String> {
@@ -264,12 +259,7 @@ mod tests {
             message(small.as_ref(), &save(softmax.as_ref())),
             "the file has no tensor `hidden0.weight`; it has `output.bias`, `output.weight`"
         );
-        let square = ModelSpec::Mlp {
-            hidden: vec![3],
-            activation: Activation::Relu,
-        }
-        .build(&[3], 2)
-        .unwrap();
+        let square = ModelSpec::mlp(&[3]).build(&[3], 2).unwrap();
         assert_eq!(
             message(softmax.as_ref(), &save(square.as_ref())),
             "the file has a tensor `hidden0.bias` that the model does not have"

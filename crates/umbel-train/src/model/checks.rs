@@ -75,3 +75,39 @@ pub(super) fn clipped_sum_is_that_of_single_gradients(
         assert!((report.loss_sum - losses).abs() <= 1e-5 * (1.0 + losses.abs()));
     }
 }
+
+/// The gradient agrees with central differences of the loss.
+///
+/// The loss is computed in `f32`, off by about 1e-6 where it is below 10, so a difference over 2h with h = 4e-3 is off by some
+/// 1e-4, and by h² = 2e-5 times a third derivative; a wrong or missing term shows as 1e-2 or more. `tolerance` is for the
+/// absolute difference. `parameters` must keep away from kinks (ReLU at 0, ties of a maximum).
+pub(super) fn gradient_is_that_of_finite_differences(
+    model: &dyn Model,
+    parameters: &[f32],
+    batch: Batch<'_>,
+    tolerance: f64,
+) {
+    let h = 4e-3_f32;
+    let (mut gradient, mut workspace) = (vec![f32::NAN; parameters.len()], Workspace::new());
+    model.loss_and_gradient(parameters, batch, &mut gradient, &mut workspace);
+    let mut moved = parameters.to_vec();
+    let mut unused = vec![0.0; parameters.len()];
+    for view in model.parameters() {
+        for index in view.range() {
+            let mut loss = |value: f32| {
+                moved[index] = value;
+                model.loss_and_gradient(&moved, batch, &mut unused, &mut workspace)
+            };
+            let (above, below) = (parameters[index] + h, parameters[index] - h);
+            let expected = (loss(above) - loss(below)) / f64::from(above - below);
+            loss(parameters[index]);
+            let got = f64::from(gradient[index]);
+            assert!(
+                (got - expected).abs() <= tolerance,
+                "{}, value {}: {got} for {expected}",
+                view.name,
+                index - view.offset
+            );
+        }
+    }
+}

@@ -1,411 +1,70 @@
 //! Softmax regression and multi-layer perceptrons.
 
-use rand_distr::{Distribution, Normal};
-
-use super::clipping::{ClippingReport, PerExample};
-use super::dense::{Accumulate, Dense};
-use super::{Batch, Model, ModelError, ParameterView, SgdStep, Workspace, cross_entropy};
-use crate::evaluation::Evaluation;
-use crate::rng::TrainingRng;
-
-/// No model may have more parameters than this, 2^31.
-const MAX_PARAMETERS: usize = 1 << 31;
-
-/// What stands between two dense layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Activation {
-    /// max(0, x); its slope at 0 is taken as 0.
-    #[default]
-    Relu,
-    /// The hyperbolic tangent.
-    Tanh,
-}
+use super::chain::Chain;
+use super::layer::{Dense, Dropout, Initial, Layer};
+use super::loss::Loss;
+use super::{Activation, ModelError};
 
 /// Dense layers with an activation between them and a softmax cross-entropy at the end. Without hidden layers it is
-/// softmax regression.
+/// softmax regression, which is convex and begins at zero.
 ///
 /// Parameters, layer by layer: `hidden0.weight` `[n_inputs, n_outputs]`, `hidden0.bias` `[n_outputs]`, and so on, then
-/// `output.weight` and `output.bias`. Note that weights are stored inputs first; PyTorch stores outputs first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mlp {
-    layers: Vec<Dense>,
+/// `output.weight` and `output.bias`. With `dropout` above 0 that share of each hidden layer's values is dropped in training. Note that weights are stored inputs first; PyTorch stores outputs first.
+///
+/// # Errors
+///
+/// A width of zero, fewer than two classes, or more than 2^31 parameters.
+pub(super) fn build(
+    n_features: usize,
+    hidden: &[usize],
+    n_classes: usize,
     activation: Activation,
-    views: Vec<ParameterView>,
-}
-
-impl Mlp {
-    /// A network with these layer widths. `hidden` may be empty.
-    ///
-    /// # Errors
-    ///
-    /// A width of zero, fewer than two classes, or more than 2^31 parameters.
-    pub fn new(
-        n_features: usize,
-        hidden: &[usize],
-        n_classes: usize,
-        activation: Activation,
-    ) -> Result<Self, ModelError> {
-        if n_features == 0 {
-            return Err(ModelError::NoFeatures);
-        }
-        if hidden.contains(&0) {
-            return Err(ModelError::EmptyLayer {
-                hidden: hidden.to_vec(),
-            });
-        }
-        if n_classes < 2 {
-            return Err(ModelError::Classes { got: n_classes });
-        }
-        let mut layers = Vec::new();
-        let mut views = Vec::new();
-        let (mut n_inputs, mut offset) = (n_features, 0_usize);
-        for (index, n_outputs) in hidden.iter().copied().chain([n_classes]).enumerate() {
-            let n_parameters = n_inputs
-                .checked_add(1)
-                .and_then(|rows| rows.checked_mul(n_outputs));
-            let end = n_parameters
-                .and_then(|n| offset.checked_add(n))
-                .filter(|&end| end <= MAX_PARAMETERS);
-            let end = end.ok_or(ModelError::TooLarge {
-                limit: MAX_PARAMETERS,
-            })?;
-            let layer = Dense {
-                n_inputs,
-                n_outputs,
-                offset,
-            };
-            let name = if index < hidden.len() {
-                format!("hidden{index}")
-            } else {
-                "output".to_owned()
-            };
-            let weight = ParameterView {
-                name: format!("{name}.weight"),
-                shape: vec![n_inputs, n_outputs],
-                offset,
-            };
-            let bias = ParameterView {
-                name: format!("{name}.bias"),
-                shape: vec![n_outputs],
-                offset: weight.range().end,
-            };
-            views.extend([weight, bias]);
-            layers.push(layer);
-            (n_inputs, offset) = (n_outputs, end);
-        }
-        Ok(Self {
-            layers,
-            activation,
-            views,
-        })
+    dropout: f32,
+    loss: Loss,
+) -> Result<Chain, ModelError> {
+    if n_features == 0 {
+        return Err(ModelError::NoFeatures);
     }
-
-    fn hidden(&self) -> &[Dense] {
-        &self.layers[..self.layers.len() - 1]
+    if !(0.0..1.0).contains(&dropout) {
+        return Err(ModelError::Dropout { got: dropout });
     }
-
-    fn output(&self) -> &Dense {
-        &self.layers[self.layers.len() - 1]
+    if hidden.contains(&0) {
+        return Err(ModelError::EmptyLayer {
+            hidden: hidden.to_vec(),
+        });
     }
-
-    /// Values of all hidden activations of one example.
-    fn n_hidden(&self) -> usize {
-        self.hidden().iter().map(|layer| layer.n_outputs).sum()
-    }
-
-    fn check(&self, n_parameters: usize, batch: Batch<'_>) {
-        assert_eq!(
-            n_parameters,
-            self.n_parameters(),
-            "length of the flat parameter vector"
-        );
-        assert_eq!(
-            batch.features().len(),
-            batch.n_examples() * self.n_features(),
-            "values of an example"
-        );
-    }
-
-    /// Computes `hidden`, the activations of all hidden layers one after the other, and `logits`.
-    fn forward(&self, parameters: &[f32], batch: Batch<'_>, hidden: &mut [f32], logits: &mut [f32]) {
-        let mut input = batch.features();
-        let mut rest = hidden;
-        for layer in self.hidden() {
-            let (output, after) = rest.split_at_mut(batch.n_examples() * layer.n_outputs);
-            layer.forward(parameters, input, output);
-            self.activate(output);
-            (input, rest) = (output, after);
-        }
-        self.output().forward(parameters, input, logits);
-    }
-
-    fn activate(&self, values: &mut [f32]) {
-        match self.activation {
-            // Written so that a NaN stays one.
-            Activation::Relu => values
-                .iter_mut()
-                .for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
-            Activation::Tanh => values.iter_mut().for_each(|value| *value = value.tanh()),
-        }
-    }
-
-    /// Multiplies gradients by the slope of the activation, which both activations tell from their value.
-    fn activation_backward(&self, activated: &[f32], gradient: &mut [f32]) {
-        let pairs = gradient.iter_mut().zip(activated);
-        match self.activation {
-            Activation::Relu => {
-                pairs.for_each(|(slope, &value)| *slope = if value == 0.0 { 0.0 } else { *slope })
-            }
-            Activation::Tanh => pairs.for_each(|(slope, &value)| *slope *= 1.0 - value * value),
-        }
-    }
-}
-
-/// Where [`Mlp::pass`] reads parameters and adds gradients.
-enum Target<'a> {
-    Gradient {
-        parameters: &'a [f32],
-        gradient: &'a mut [f32],
-    },
-    Parameters {
-        parameters: &'a mut [f32],
-        accumulate: Accumulate,
-    },
-}
-
-impl Target<'_> {
-    fn parameters(&self) -> &[f32] {
-        match self {
-            Self::Gradient { parameters, .. } => parameters,
-            Self::Parameters { parameters, .. } => parameters,
-        }
-    }
-
-    fn add(&mut self, layer: &Dense, input: &[f32], output_gradient: &[f32]) {
-        match self {
-            Self::Gradient { gradient, .. } => {
-                layer.backward_to_parameters(input, output_gradient, Accumulate::REPLACE, gradient);
-            }
-            Self::Parameters {
-                parameters,
-                accumulate,
-            } => {
-                layer.backward_to_parameters(input, output_gradient, *accumulate, parameters);
-            }
-        }
-    }
-}
-
-impl Mlp {
-    /// One forward and backward pass; gives the mean loss.
-    ///
-    /// Going backward, a layer's parameters are no longer needed once its input's gradient is known, so a step of
-    /// descent can be added to them at once: the products write into the parameters, and no gradient is stored.
-    #[allow(clippy::cast_precision_loss, reason = "batches are far below 2^24 examples")]
-    fn pass(&self, mut target: Target<'_>, batch: Batch<'_>, workspace: &mut Workspace) -> f64 {
-        let n = batch.n_examples();
-        let (n_hidden, n_classes) = (self.n_hidden(), self.n_classes());
-        let [hidden, logits, gradients] = workspace.buffers([n * n_hidden, n * n_classes, n * n_hidden]);
-        self.forward(target.parameters(), batch, hidden, logits);
-        let loss_sum = cross_entropy::loss_and_gradient(logits, batch.labels(), n_classes, 1.0 / n as f32);
-
-        let mut output_gradient: &[f32] = logits;
-        let (mut activations, mut free) = (&*hidden, gradients);
-        for (index, layer) in self.layers.iter().enumerate().rev() {
-            if index == 0 {
-                target.add(layer, batch.features(), output_gradient);
-                break;
-            }
-            let n_values = n * layer.n_inputs;
-            let (before, input) = activations.split_at(activations.len() - n_values);
-            let (input_gradient, after) = std::mem::take(&mut free).split_at_mut(n_values);
-            layer.backward_to_input(target.parameters(), output_gradient, input_gradient);
-            self.activation_backward(input, input_gradient);
-            target.add(layer, input, output_gradient);
-            (activations, free, output_gradient) = (before, after, input_gradient);
-        }
-        loss_sum / n as f64
-    }
-}
-
-impl Mlp {
-    /// One forward and backward pass that keeps the gradients by all layers' outputs, then the clipped sum from them.
-    fn clipped_pass(
-        &self,
-        parameters: &[f32],
-        batch: Batch<'_>,
-        clip_norm: f32,
-        sum: &mut [f32],
-        per_example: &mut PerExample,
-        workspace: &mut Workspace,
-    ) -> ClippingReport {
-        let n = batch.n_examples();
-        let (n_hidden, n_classes) = (self.n_hidden(), self.n_classes());
-        let [hidden, logits, gradients] = workspace.buffers([n * n_hidden, n * n_classes, n * n_hidden]);
-        self.forward(parameters, batch, hidden, logits);
-        let rows = logits
-            .chunks_exact_mut(n_classes)
-            .zip(batch.labels().chunks_exact(1));
-        for ((row, label), loss) in rows.zip(&mut per_example.losses) {
-            *loss = cross_entropy::loss_and_gradient(row, label, n_classes, 1.0);
-        }
-
-        let mut output_gradient: &[f32] = logits;
-        let (mut activations, mut free) = (&*hidden, &mut *gradients);
-        for (index, layer) in self.layers.iter().enumerate().rev() {
-            let n_values = n * layer.n_inputs;
-            if index == 0 {
-                layer.add_squared_norms(batch.features(), output_gradient, &mut per_example.squared_norms);
-                break;
-            }
-            let (before, input) = activations.split_at(activations.len() - n_values);
-            layer.add_squared_norms(input, output_gradient, &mut per_example.squared_norms);
-            let (after, input_gradient) = std::mem::take(&mut free).split_at_mut(before.len());
-            layer.backward_to_input(parameters, output_gradient, input_gradient);
-            self.activation_backward(input, input_gradient);
-            (activations, free, output_gradient) = (before, after, input_gradient);
-        }
-
-        let report = per_example.clip(clip_norm);
-        let (mut input, mut activations, mut gradients) = (batch.features(), &*hidden, gradients);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let output_gradient = if index + 1 == self.layers.len() {
-                &mut *logits
-            } else {
-                let (first, after) = std::mem::take(&mut gradients).split_at_mut(n * layer.n_outputs);
-                gradients = after;
-                first
-            };
-            per_example.scale_rows(output_gradient);
-            for run in per_example.finite_runs() {
-                let input = &input[run.start * layer.n_inputs..run.end * layer.n_inputs];
-                let output_gradient =
-                    &output_gradient[run.start * layer.n_outputs..run.end * layer.n_outputs];
-                layer.backward_to_parameters(input, output_gradient, Accumulate::ADD, sum);
-            }
-            if index + 1 < self.layers.len() {
-                (input, activations) = activations.split_at(n * layer.n_outputs);
-            }
-        }
-        report
-    }
-}
-
-impl Model for Mlp {
-    fn parameters(&self) -> &[ParameterView] {
-        &self.views
-    }
-
-    fn n_features(&self) -> usize {
-        self.layers[0].n_inputs
-    }
-
-    fn n_classes(&self) -> usize {
-        self.output().n_outputs
-    }
-
-    /// Biases are zero. Weights before a ReLU have variance 2 / inputs (He et al. 2015), before a tanh 2 / (inputs +
-    /// outputs) (Glorot and Bengio 2010); those of the output layer have 1 / inputs. Softmax regression, which is
-    /// convex, begins at zero and draws nothing.
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "the logarithm of a width matters, not its last digit"
-    )]
-    fn initialize(&self, parameters: &mut [f32], rng: &mut TrainingRng) {
-        assert_eq!(
-            parameters.len(),
-            self.n_parameters(),
-            "length of the flat parameter vector"
-        );
-        parameters.fill(0.0);
-        if self.hidden().is_empty() {
-            return;
-        }
-        for (index, layer) in self.layers.iter().enumerate() {
-            let (n_inputs, n_outputs) = (layer.n_inputs as f32, layer.n_outputs as f32);
-            let variance = match self.activation {
-                _ if index == self.hidden().len() => 1.0 / n_inputs,
-                Activation::Relu => 2.0 / n_inputs,
-                Activation::Tanh => 2.0 / (n_inputs + n_outputs),
-            };
-            let normal = Normal::new(0.0, variance.sqrt()).expect("the variance is finite and above 0");
-            let weights = &mut parameters[layer.offset..][..layer.n_inputs * layer.n_outputs];
-            weights.fill_with(|| normal.sample(rng));
-        }
-    }
-
-    fn loss_and_gradient(
-        &self,
-        parameters: &[f32],
-        batch: Batch<'_>,
-        gradient: &mut [f32],
-        workspace: &mut Workspace,
-    ) -> f64 {
-        self.check(parameters.len(), batch);
-        assert_eq!(gradient.len(), parameters.len(), "length of the gradient");
-        if batch.n_examples() == 0 {
-            gradient.fill(0.0);
-            return 0.0;
-        }
-        self.pass(Target::Gradient { parameters, gradient }, batch, workspace)
-    }
-
-    fn sgd_step(
-        &self,
-        parameters: &mut [f32],
-        batch: Batch<'_>,
-        step: SgdStep,
-        workspace: &mut Workspace,
-    ) -> f64 {
-        self.check(parameters.len(), batch);
-        let accumulate = Accumulate {
-            keep: 1.0 - step.learning_rate * step.weight_decay,
-            factor: -step.learning_rate,
+    let mut layers: Vec<(String, Box<dyn Layer>)> = Vec::new();
+    let mut n_inputs = n_features;
+    for (index, &n_outputs) in hidden.iter().enumerate() {
+        let layer = Dense {
+            n_inputs,
+            n_outputs,
+            activation: Some(activation),
+            initial: Initial::before(activation),
         };
-        if batch.n_examples() == 0 {
-            parameters
-                .iter_mut()
-                .for_each(|parameter| *parameter *= accumulate.keep);
-            return 0.0;
+        layers.push((format!("hidden{index}"), Box::new(layer)));
+        n_inputs = n_outputs;
+        if dropout > 0.0 {
+            let layer = Dropout {
+                n_values: n_outputs,
+                rate: dropout,
+                salt: index as u64,
+            };
+            layers.push((format!("dropout{index}"), Box::new(layer)));
         }
-        self.pass(
-            Target::Parameters {
-                parameters,
-                accumulate,
-            },
-            batch,
-            workspace,
-        )
     }
-
-    fn add_clipped_gradients(
-        &self,
-        parameters: &[f32],
-        batch: Batch<'_>,
-        clip_norm: f32,
-        sum: &mut [f32],
-        workspace: &mut Workspace,
-    ) -> ClippingReport {
-        self.check(parameters.len(), batch);
-        assert_eq!(sum.len(), parameters.len(), "length of the sum");
-        assert!(clip_norm.is_finite() && clip_norm > 0.0, "clip norm {clip_norm}");
-        if batch.n_examples() == 0 {
-            return ClippingReport::default();
-        }
-        let mut per_example = workspace.take_per_example(batch.n_examples());
-        let report = self.clipped_pass(parameters, batch, clip_norm, sum, &mut per_example, workspace);
-        workspace.put_per_example(per_example);
-        report
-    }
-
-    fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation {
-        self.check(parameters.len(), batch);
-        let n = batch.n_examples();
-        let [hidden, logits] = workspace.buffers([n * self.n_hidden(), n * self.n_classes()]);
-        self.forward(parameters, batch, hidden, logits);
-        cross_entropy::evaluate(logits, batch.labels(), self.n_classes())
-    }
+    let output = Dense {
+        n_inputs,
+        n_outputs: loss.n_values(n_classes),
+        activation: None,
+        initial: if hidden.is_empty() {
+            Initial::Zero
+        } else {
+            Initial::Logits
+        },
+    };
+    layers.push(("output".to_owned(), Box::new(output)));
+    Chain::new(layers, loss, n_classes)
 }
 
 #[cfg(test)]
@@ -417,26 +76,33 @@ mod tests {
     use rand::RngExt;
 
     use super::*;
-    use crate::model::checks;
+    use crate::evaluation::Evaluation;
+    use crate::model::{Batch, ClippingReport, Model, SgdStep, Workspace, checks};
+    use crate::rng::TrainingRng;
 
     /// The same network written down plainly in f64: mean loss over the batch.
-    fn reference_loss(model: &Mlp, parameters: &[f64], features: &[f32], labels: &[u32]) -> f64 {
+    fn reference_loss(case: &Case, parameters: &[f64], features: &[f32], labels: &[u32]) -> f64 {
         let mut sum = 0.0;
-        for (example, &label) in features.chunks_exact(model.n_features()).zip(labels) {
+        for (example, &label) in features.chunks_exact(7).zip(labels) {
             let mut values: Vec<f64> = example.iter().copied().map(f64::from).collect();
-            for (index, layer) in model.layers.iter().enumerate() {
-                let weights = &parameters[layer.offset..];
-                let biases = &parameters[layer.offset + layer.n_inputs * layer.n_outputs..];
-                values = (0..layer.n_outputs)
+            let mut rest = parameters;
+            for (index, widths) in case.widths.windows(2).enumerate() {
+                let [n_inputs, n_outputs] = [widths[0], widths[1]];
+                let (weights, after) = rest.split_at(n_inputs * n_outputs);
+                let (biases, after) = after.split_at(n_outputs);
+                rest = after;
+                values = (0..n_outputs)
                     .map(|output| {
                         let products = values.iter().enumerate();
                         let product: f64 = products
-                            .map(|(input, value)| value * weights[input * layer.n_outputs + output])
+                            .map(|(input, value)| value * weights[input * n_outputs + output])
                             .sum();
-                        match model.activation {
-                            _ if index + 1 == model.layers.len() => product + biases[output],
-                            Activation::Relu => (product + biases[output]).max(0.0),
-                            Activation::Tanh => (product + biases[output]).tanh(),
+                        let sum = product + biases[output];
+                        match case.activation {
+                            _ if index + 2 == case.widths.len() => sum,
+                            Activation::Relu => sum.max(0.0),
+                            Activation::Sigmoid => 1.0 / (1.0 + (-sum).exp()),
+                            Activation::Tanh => sum.tanh(),
                         }
                     })
                     .collect();
@@ -448,7 +114,9 @@ mod tests {
     }
 
     struct Case {
-        model: Mlp,
+        model: Chain,
+        widths: Vec<usize>,
+        activation: Activation,
         parameters: Vec<f32>,
         features: Vec<f32>,
         labels: Vec<u32>,
@@ -456,7 +124,7 @@ mod tests {
 
     fn case(hidden: &[usize], activation: Activation, n_examples: usize) -> Case {
         let mut rng = TrainingRng::from_seed([11; 32]);
-        let model = Mlp::new(7, hidden, 3, activation).unwrap();
+        let model = build(7, hidden, 3, activation, 0.0, Loss::SoftmaxCrossEntropy).unwrap();
         let parameters = (0..model.n_parameters())
             .map(|_| rng.random_range(-0.8..0.8))
             .collect();
@@ -464,16 +132,19 @@ mod tests {
         let labels = (0..n_examples).map(|_| rng.random_range(0..3)).collect();
         Case {
             model,
+            widths: [&[7], hidden, &[3]].concat(),
+            activation,
             parameters,
             features,
             labels,
         }
     }
 
-    const NETWORKS: [(&[usize], Activation); 4] = [
+    const NETWORKS: [(&[usize], Activation); 5] = [
         (&[], Activation::Relu),
         (&[5], Activation::Relu),
         (&[6, 5, 4], Activation::Relu),
+        (&[6, 5, 4], Activation::Sigmoid),
         (&[6, 5, 4], Activation::Tanh),
     ];
 
@@ -484,25 +155,22 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         for (hidden, activation) in NETWORKS {
             for n_examples in [1, 6, 33] {
-                let Case {
-                    model,
-                    parameters,
-                    features,
-                    labels,
-                } = case(hidden, activation, n_examples);
+                let case = case(hidden, activation, n_examples);
+                let (model, parameters) = (&case.model, &case.parameters);
+                let (features, labels) = (&case.features, &case.labels);
                 let mut gradient = vec![f32::NAN; parameters.len()];
-                let batch = Batch::new(&features, &labels);
-                let loss = model.loss_and_gradient(&parameters, batch, &mut gradient, &mut Workspace::new());
+                let batch = Batch::new(features, labels);
+                let loss = model.loss_and_gradient(parameters, batch, &mut gradient, &mut Workspace::new());
 
                 let mut exact: Vec<f64> = parameters.iter().copied().map(f64::from).collect();
-                let expected = reference_loss(&model, &exact, &features, &labels);
+                let expected = reference_loss(&case, &exact, features, labels);
                 assert!((loss - expected).abs() < 1e-5, "{loss} for {expected}");
                 for index in 0..exact.len() {
                     let (middle, h) = (exact[index], 1e-6);
                     exact[index] = middle + h;
-                    let above = reference_loss(&model, &exact, &features, &labels);
+                    let above = reference_loss(&case, &exact, features, labels);
                     exact[index] = middle - h;
-                    let below = reference_loss(&model, &exact, &features, &labels);
+                    let below = reference_loss(&case, &exact, features, labels);
                     exact[index] = middle;
                     let expected = (above - below) / (2.0 * h);
                     let got = f64::from(gradient[index]);
@@ -522,20 +190,16 @@ mod tests {
             weight_decay: 0.05,
         };
         for (hidden, activation) in NETWORKS {
-            let Case {
-                model,
-                parameters,
-                features,
-                labels,
-            } = case(hidden, activation, 9);
-            let batch = Batch::new(&features, &labels);
+            let case = case(hidden, activation, 9);
+            let (model, parameters) = (&case.model, &case.parameters);
+            let batch = Batch::new(&case.features, &case.labels);
             let mut workspace = Workspace::new();
             let mut gradient = vec![0.0; parameters.len()];
-            let loss = model.loss_and_gradient(&parameters, batch, &mut gradient, &mut workspace);
+            let loss = model.loss_and_gradient(parameters, batch, &mut gradient, &mut workspace);
             let mut stepped = parameters.clone();
             let step_loss = model.sgd_step(&mut stepped, batch, step, &mut workspace);
             assert_eq!(loss.to_bits(), step_loss.to_bits());
-            for ((stepped, parameter), slope) in stepped.iter().zip(&parameters).zip(&gradient) {
+            for ((stepped, parameter), slope) in stepped.iter().zip(parameters).zip(&gradient) {
                 let expected = parameter - 0.3 * (slope + 0.05 * parameter);
                 assert!((stepped - expected).abs() < 1e-6, "{stepped} for {expected}");
             }
@@ -545,24 +209,21 @@ mod tests {
     #[test]
     fn an_evaluation_counts_and_sums_what_training_minimises() {
         for (hidden, activation) in NETWORKS {
-            let Case {
-                model,
-                parameters,
-                features,
-                labels,
-            } = case(hidden, activation, 20);
-            let batch = Batch::new(&features, &labels);
-            let evaluation = model.evaluate(&parameters, batch, &mut Workspace::new());
+            let case = case(hidden, activation, 20);
+            let (model, parameters) = (&case.model, &case.parameters);
+            let (features, labels) = (&case.features, &case.labels);
+            let batch = Batch::new(features, labels);
+            let evaluation = model.evaluate(parameters, batch, &mut Workspace::new());
             let exact: Vec<f64> = parameters.iter().copied().map(f64::from).collect();
-            let expected = reference_loss(&model, &exact, &features, &labels);
+            let expected = reference_loss(&case, &exact, features, labels);
             assert!((evaluation.mean_loss() - expected).abs() < 1e-5);
             assert_eq!(evaluation.n_examples, 20);
             // The prediction is right where the label's loss is the smallest of all labels'.
             let n_correct = features
                 .chunks_exact(7)
-                .zip(&labels)
+                .zip(labels)
                 .filter(|(example, label)| {
-                    let loss = |class| reference_loss(&model, &exact, example, &[class]);
+                    let loss = |class| reference_loss(&case, &exact, example, &[class]);
                     (0..3).all(|class| loss(class) >= loss(**label))
                 })
                 .count();
@@ -572,19 +233,21 @@ mod tests {
 
     #[test]
     fn a_gradient_does_not_depend_on_what_the_workspace_held() {
-        let Case {
-            model,
-            parameters,
-            features,
-            labels,
-        } = case(&[6, 5], Activation::Relu, 12);
+        let case = case(&[6, 5], Activation::Relu, 12);
+        let (model, parameters) = (&case.model, &case.parameters);
+        let (features, labels) = (&case.features, &case.labels);
         let mut used = Workspace::new();
-        let [values] = used.buffers([5000]);
-        values.fill(f32::NAN);
+        let not_finite = vec![f32::NAN; parameters.len()];
+        let wide = build(70, &[60, 50], 3, Activation::Relu, 0.5, Loss::SoftmaxCrossEntropy).unwrap();
+        let wide_parameters = vec![f32::NAN; wide.n_parameters()];
+        let wide_batch = Batch::new(&[f32::NAN; 70 * 20], &[0; 20]);
+        wide.evaluate(&wide_parameters, wide_batch, &mut used);
+        let mut unused = not_finite.clone();
+        model.loss_and_gradient(&not_finite, Batch::new(features, labels), &mut unused, &mut used);
         let gradient = |n: usize, workspace: &mut Workspace| {
             let mut gradient = vec![f32::NAN; parameters.len()];
             let batch = Batch::new(&features[..n * 7], &labels[..n]);
-            model.loss_and_gradient(&parameters, batch, &mut gradient, workspace);
+            model.loss_and_gradient(parameters, batch, &mut gradient, workspace);
             gradient.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
         };
         for n in [12, 5, 1] {
@@ -603,11 +266,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn other_losses_and_dropout_keep_gradients_right() {
+        for (loss, n_classes, dropout) in [
+            (Loss::SquaredError, 3, 0.0),
+            (Loss::BinaryCrossEntropy, 2, 0.0),
+            (Loss::SoftmaxCrossEntropy, 3, 0.4),
+        ] {
+            let mut case = case(&[6, 5], Activation::Tanh, 37);
+            case.labels.iter_mut().for_each(|label| *label %= n_classes);
+            let model = build(7, &[6, 5], n_classes as usize, Activation::Tanh, dropout, loss).unwrap();
+            let parameters = &case.parameters[..model.n_parameters()];
+            let batch = Batch::new(&case.features, &case.labels).with_dropout_seed(5);
+            checks::gradient_is_that_of_finite_differences(&model, parameters, batch, 3e-4);
+            if dropout == 0.0 {
+                checks::clipped_sum_is_that_of_single_gradients(&model, parameters, batch);
+            }
+            assert_eq!(model.is_random(), dropout > 0.0);
+        }
+        let build = |n_classes, dropout, loss| build(7, &[6], n_classes, Activation::Relu, dropout, loss);
+        let error = build(3, 0.0, Loss::BinaryCrossEntropy).unwrap_err();
+        assert_eq!(error, ModelError::NotBinary { got: 3 });
+        for dropout in [-0.1, 1.0, f32::NAN] {
+            assert!(matches!(
+                build(3, dropout, Loss::SquaredError),
+                Err(ModelError::Dropout { .. })
+            ));
+        }
+    }
+
     /// Inputs of 1e30 give gradients by the first weights of that size, whose squares `f32` cannot hold.
     #[test]
     fn huge_gradients_are_clipped_and_those_that_are_not_finite_contribute_nothing() {
         let mut case = case(&[5], Activation::Tanh, 9);
-        let biases = case.model.layers[0].offset + 7 * 5;
+        let biases = 7 * 5;
         case.parameters[..biases].fill(0.0);
         case.features[3 * 7..4 * 7].fill(1e30);
         let clipped_sum = |case: &Case| {
@@ -631,12 +323,10 @@ mod tests {
         let (sum, report) = clipped_sum(&case);
         assert_eq!(report.n_not_finite, 0);
         assert!(norm(&sum) <= 9.0 * 0.5 && sum.iter().all(|value| value.is_finite()));
-        let (alone, _) = clipped_sum(&Case {
-            features: vec![1e30; 7],
-            labels: vec![case.labels[3]],
-            model: case.model.clone(),
-            parameters: case.parameters.clone(),
-        });
+        let mut alone = vec![0.0; case.parameters.len()];
+        let huge = Batch::new(&case.features, &case.labels).slice(3..4);
+        case.model
+            .add_clipped_gradients(&case.parameters, huge, 0.5, &mut alone, &mut Workspace::new());
         assert!(
             (norm(&alone) - 0.5).abs() < 1e-5 && norm(&alone) <= 0.5,
             "{}",
@@ -736,6 +426,7 @@ mod tests {
             mut parameters,
             features,
             labels,
+            ..
         } = case(&[6], Activation::Relu, 4);
         parameters[0] = f32::NAN;
         let mut gradient = vec![0.0; parameters.len()];
@@ -761,7 +452,7 @@ mod tests {
             (Activation::Relu, 2.0 / 100.0_f32),
             (Activation::Tanh, 2.0 / 200.0),
         ] {
-            let model = Mlp::new(100, &[100, 100], 100, activation).unwrap();
+            let model = build(100, &[100, 100], 100, activation, 0.0, Loss::SoftmaxCrossEntropy).unwrap();
             let mut parameters = vec![f32::NAN; model.n_parameters()];
             model.initialize(&mut parameters, &mut TrainingRng::from_seed([5; 32]));
             for view in model.parameters() {

@@ -1,10 +1,10 @@
 //! Which model to build.
 
 use super::Model;
-use super::mlp::{Activation, Mlp};
+use super::{Activation, Loss, mlp};
 
 /// A kind of model with its settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ModelSpec {
     /// A multi-layer perceptron.
@@ -13,13 +13,17 @@ pub enum ModelSpec {
         hidden: Vec<usize>,
         /// What stands behind each of them.
         activation: Activation,
+        /// Share of their values that training drops at random, at least 0 and below 1.
+        dropout: f32,
+        /// What is minimised.
+        loss: Loss,
     },
     /// Softmax regression: one linear layer.
     Softmax,
 }
 
 /// Why a model cannot be built.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// Nothing to tell apart.
@@ -27,6 +31,12 @@ pub enum ModelError {
     Classes {
         /// Classes of the data.
         got: usize,
+    },
+    /// A share of dropped values out of range.
+    #[error("dropout must be at least 0 and below 1, got {got}")]
+    Dropout {
+        /// The share that came.
+        got: f32,
     },
     /// A hidden layer without units.
     #[error("hidden layers must have at least 1 unit each, got {hidden:?}")]
@@ -42,6 +52,12 @@ pub enum ModelError {
     /// An example without values.
     #[error("an example of this data has no values")]
     NoFeatures,
+    /// One logit tells two classes apart, no more.
+    #[error("a model with a single sigmoid needs data of 2 classes, the data has {got}")]
+    NotBinary {
+        /// Classes of the data.
+        got: usize,
+    },
     /// More parameters than are supported.
     #[error("the model would have more than {limit} parameters")]
     TooLarge {
@@ -51,6 +67,16 @@ pub enum ModelError {
 }
 
 impl ModelSpec {
+    /// A perceptron of rectified linear units with a softmax cross-entropy, and no dropout.
+    pub fn mlp(hidden: &[usize]) -> Self {
+        Self::Mlp {
+            hidden: hidden.to_vec(),
+            activation: Activation::Relu,
+            dropout: 0.0,
+            loss: Loss::SoftmaxCrossEntropy,
+        }
+    }
+
     /// Builds the model for examples of this shape and this number of classes.
     pub fn build(&self, shape: &[usize], n_classes: usize) -> Result<Box<dyn Model>, ModelError> {
         let n_features = shape
@@ -59,10 +85,26 @@ impl ModelSpec {
         let n_features = n_features.ok_or(ModelError::TooLarge { limit: usize::MAX })?;
         match self {
             Self::Mlp { hidden, .. } if hidden.is_empty() => Err(ModelError::NoHiddenLayer),
-            Self::Mlp { hidden, activation } => {
-                Ok(Box::new(Mlp::new(n_features, hidden, n_classes, *activation)?))
+            Self::Mlp {
+                hidden,
+                activation,
+                dropout,
+                loss,
+            } => {
+                let chain = mlp::build(n_features, hidden, n_classes, *activation, *dropout, *loss)?;
+                Ok(Box::new(chain))
             }
-            Self::Softmax => Ok(Box::new(Mlp::new(n_features, &[], n_classes, Activation::Relu)?)),
+            Self::Softmax => {
+                let chain = mlp::build(
+                    n_features,
+                    &[],
+                    n_classes,
+                    Activation::Relu,
+                    0.0,
+                    Loss::SoftmaxCrossEntropy,
+                )?;
+                Ok(Box::new(chain))
+            }
         }
     }
 }
@@ -73,10 +115,7 @@ mod tests {
 
     #[test]
     fn parameters_are_named_views_without_gaps() {
-        let spec = ModelSpec::Mlp {
-            hidden: vec![200],
-            activation: Activation::Relu,
-        };
+        let spec = ModelSpec::mlp(&[200]);
         let model = spec.build(&[28, 28], 10).unwrap();
         let views: Vec<(&str, &[usize], usize)> = model
             .parameters()
@@ -100,11 +139,7 @@ mod tests {
     #[test]
     fn models_that_cannot_be_are_refused_with_the_reason() {
         let build = |hidden: &[usize], shape: &[usize], n_classes| {
-            let spec = ModelSpec::Mlp {
-                hidden: hidden.to_vec(),
-                activation: Activation::Relu,
-            };
-            spec.build(shape, n_classes).unwrap_err()
+            ModelSpec::mlp(hidden).build(shape, n_classes).unwrap_err()
         };
         assert_eq!(build(&[], &[4], 2), ModelError::NoHiddenLayer);
         assert_eq!(
