@@ -56,8 +56,8 @@ pub use dataset::{DataError, Dataset};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
 pub use local::{LocalReport, LocalTrainer, LocalTraining, Optimizer, SettingError, Sgd, TrainingWorkspace};
 pub use model::{
-    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, Loss, Model, ModelError, ModelSpec,
-    ParameterView, SgdStep, Workspace, from_safetensors, to_safetensors,
+    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError,
+    ModelSpec, ParameterView, SgdStep, Workspace, from_safetensors, to_safetensors,
 };
 pub use partition::{
     ClientLabels, HistogramBin, LABELLED_CLIENTS, Partition, PartitionError, PartitionSpec, PartitionSummary,

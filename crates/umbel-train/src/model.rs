@@ -5,16 +5,21 @@ mod checkpoint;
 #[cfg(test)]
 mod checks;
 mod clipping;
+mod cnn;
 mod cross_entropy;
 mod layer;
 mod loss;
+mod lstm;
 mod matrix;
 mod mlp;
 mod spec;
+mod text_pool;
+mod vector;
 mod workspace;
 
 pub use self::checkpoint::{Checkpoint, CheckpointError, from_safetensors, to_safetensors};
 pub use self::clipping::ClippingReport;
+pub use self::cnn::CnnSpec;
 pub use self::layer::Activation;
 pub use self::loss::Loss;
 pub use self::spec::{ModelError, ModelSpec};
@@ -83,7 +88,7 @@ pub trait Model: std::fmt::Debug + Send + Sync {
     /// This is what DP-SGD (Abadi et al. 2016, algorithm 1) adds noise to: Σᵢ gᵢ min(1, C / ‖gᵢ‖), where gᵢ is the
     /// gradient of the loss of example i alone by **all** parameters, one vector. What an example adds depends on that
     /// example and the parameters only, and is no longer than `clip_norm` up to the rounding of a sum in `f32`. An example
-    /// whose gradient is not finite adds nothing. The sum is not divided by anything: the divisor must be public, so it is
+    /// whose gradient or loss is not finite adds nothing. The sum is not divided by anything: the divisor must be public, so it is
     /// the caller's.
     ///
     /// Adding lets a caller pass a large batch in parts; `sum` must be zero before the first.
@@ -129,6 +134,18 @@ fn step_along_gradient(
     }
     workspace.put_gradient(gradient);
     loss
+}
+
+/// Checks that as many values as this product can be parameters, or values of an example.
+fn check_size(factors: &[usize]) -> Result<(), ModelError> {
+    let limit = chain::MAX_PARAMETERS;
+    let product = factors
+        .iter()
+        .try_fold(1_usize, |product, &factor| product.checked_mul(factor));
+    match product {
+        Some(size) if size <= limit => Ok(()),
+        _ => Err(ModelError::TooLarge { limit }),
+    }
 }
 
 /// One named part of a flat parameter vector.

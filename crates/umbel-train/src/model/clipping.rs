@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::vector::add_scaled;
+
 /// A factor is made smaller by this much relative to the exact one: rounding the scaled values to `f32`, which is off by
 /// 2^-24 at most, must not lift a clipped gradient over the bound.
 const SLACK: f64 = 1.0 / (1 << 20) as f64;
@@ -18,7 +20,7 @@ pub struct ClippingReport {
     pub n_examples: u64,
     /// Examples whose gradient was longer than the clip norm, and was scaled down.
     pub n_clipped: u64,
-    /// Examples whose gradient was not finite. They contribute nothing.
+    /// Examples whose gradient or loss was not finite. They contribute nothing.
     pub n_not_finite: u64,
     /// Sum of the losses of the examples with a finite gradient, before any step.
     pub loss_sum: f64,
@@ -68,7 +70,7 @@ impl PerExample {
         };
         for ((factor, squared), loss) in self.factors.iter_mut().zip(&self.squared_norms).zip(&self.losses) {
             let norm = squared.sqrt();
-            if !norm.is_finite() {
+            if !(norm.is_finite() && loss.is_finite()) {
                 *factor = 0.0;
                 report.n_not_finite += 1;
                 continue;
@@ -97,6 +99,24 @@ impl PerExample {
         })
     }
 
+    /// Adds to `target` the sum of the rows of `singles`, `[n_examples, target.len()]`, each multiplied by its factor.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "rounding to single precision is meant"
+    )]
+    pub(super) fn add_scaled_rows(&self, singles: &[f32], target: &mut [f32]) {
+        for (row, &factor) in singles.chunks_exact(target.len()).zip(&self.factors) {
+            if factor >= f64::from(f32::MIN_POSITIVE) {
+                add_scaled(target, factor as f32, row);
+            } else if factor > 0.0 {
+                // A factor of a huge gradient, too small for single precision.
+                for (target, &value) in target.iter_mut().zip(row) {
+                    *target += (f64::from(value) * factor) as f32;
+                }
+            }
+        }
+    }
+
     /// Multiplies row i of `values`, `[n_examples, values.len() / n_examples]`, by the factor of example i.
     #[allow(
         clippy::cast_possible_truncation,
@@ -115,38 +135,9 @@ impl PerExample {
     }
 }
 
-/// Sum of the squares, in double precision: no finite `f32` overflows or vanishes there.
-pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let (blocks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0_f64; LANES];
-    for block in blocks {
-        for (lane, &value) in lanes.iter_mut().zip(block) {
-            let value = f64::from(value);
-            *lane += value * value;
-        }
-    }
-    let tail: f64 = rest
-        .iter()
-        .map(|&value| f64::from(value) * f64::from(value))
-        .sum();
-    lanes.iter().sum::<f64>() + tail
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn squares_neither_overflow_nor_vanish() {
-        for value in [f32::MAX, 1e-38, f32::from_bits(1)] {
-            let expected = 37.0 * f64::from(value) * f64::from(value);
-            let got = sum_of_squares(&[value; 37]);
-            assert!((got / expected - 1.0).abs() < 1e-14, "{got} for {expected}");
-        }
-        assert!(sum_of_squares(&[f32::NAN; 3]).is_nan());
-        assert!(sum_of_squares(&[f32::INFINITY; 20]).is_infinite());
-    }
 
     #[test]
     fn factors_bound_norms_and_leave_short_gradients_alone() {

@@ -18,15 +18,27 @@
 //! it down once for the norm, for as many examples as are computed together, and then take the scaled sum of what is there.
 
 mod activation;
+mod channels_last;
+mod convolution;
 mod dense;
 mod dropout;
+mod embedding;
+mod embedding_mean;
+mod lstm;
+mod max_pool;
 
 use super::clipping::PerExample;
 use crate::rng::TrainingRng;
 
 pub use self::activation::Activation;
+pub(super) use self::channels_last::ChannelsLast;
+pub(super) use self::convolution::Convolution;
 pub(super) use self::dense::{Dense, Initial};
 pub(super) use self::dropout::Dropout;
+pub(super) use self::embedding::Embedding;
+pub(super) use self::embedding_mean::EmbeddingMean;
+pub(super) use self::lstm::Lstm;
+pub(super) use self::max_pool::MaxPool;
 
 /// One part of a chain. All slices of parameters and gradients are the layer's own.
 pub(super) trait Layer: std::fmt::Debug + Send + Sync {
@@ -93,6 +105,10 @@ pub(super) struct State {
     pub(super) gradient: Vec<f32>,
     /// What a layer keeps from forward to backward.
     pub(super) cache: Vec<f32>,
+    /// Gradients of single examples by the layer's parameters, where they are written down.
+    pub(super) singles: Vec<f32>,
+    /// Tokens with their places, to be sorted.
+    pub(super) places: Vec<(usize, usize)>,
 }
 
 /// What a forward pass is for.

@@ -1,12 +1,24 @@
 //! Which model to build.
 
 use super::Model;
-use super::{Activation, Loss, mlp};
+use super::cnn::{self, CnnSpec};
+use super::{Activation, Loss, lstm, mlp, text_pool};
 
 /// A kind of model with its settings.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ModelSpec {
+    /// A convolutional network for images.
+    Cnn(CnnSpec),
+    /// Embedding, LSTM and a sigmoid (or a softmax, for more than two classes), for texts.
+    Lstm {
+        /// Rows of the table of embeddings; tokens are below it.
+        n_tokens: usize,
+        /// Width of an embedding.
+        embedding: usize,
+        /// Units of the LSTM.
+        units: usize,
+    },
     /// A multi-layer perceptron.
     Mlp {
         /// Widths of the hidden layers, from the input on.
@@ -20,6 +32,17 @@ pub enum ModelSpec {
     },
     /// Softmax regression: one linear layer.
     Softmax,
+    /// The mean of embeddings, dense layers and a sigmoid (or a softmax, for more than two classes), for texts.
+    TextPool {
+        /// Rows of the table of embeddings; tokens are below it.
+        n_tokens: usize,
+        /// Width of an embedding.
+        embedding: usize,
+        /// Widths of the dense layers of rectified linear units; may be empty.
+        hidden: Vec<usize>,
+        /// Share of the mean's values that training drops at random, at least 0 and below 1.
+        dropout: f32,
+    },
 }
 
 /// Why a model cannot be built.
@@ -52,6 +75,36 @@ pub enum ModelError {
     /// An example without values.
     #[error("an example of this data has no values")]
     NoFeatures,
+    /// A filter without a middle, or one that reaches beyond the image on both sides.
+    #[error("the side of a filter must be odd, and at most twice that of an image, got {got}")]
+    Kernel {
+        /// The side that came.
+        got: usize,
+    },
+    /// Examples that are no images.
+    #[error(
+        "a CNN needs examples of shape [height, width] or [channels, height, width], the data has {shape:?}"
+    )]
+    NoImage {
+        /// The shape of an example.
+        shape: Vec<usize>,
+    },
+    /// Examples that are no sequences of tokens.
+    #[error(
+        "a model of texts needs examples that are a list of tokens, the data has examples of shape {shape:?}"
+    )]
+    NoText {
+        /// The shape of an example.
+        shape: Vec<usize>,
+    },
+    /// More poolings than halvings.
+    #[error("images of shape {shape:?} cannot be halved {n_pools} times")]
+    TooManyPools {
+        /// The shape of an example.
+        shape: Vec<usize>,
+        /// Poolings that were asked for.
+        n_pools: usize,
+    },
     /// One logit tells two classes apart, no more.
     #[error("a model with a single sigmoid needs data of 2 classes, the data has {got}")]
     NotBinary {
@@ -83,7 +136,35 @@ impl ModelSpec {
             .iter()
             .try_fold(1_usize, |product, &size| product.checked_mul(size));
         let n_features = n_features.ok_or(ModelError::TooLarge { limit: usize::MAX })?;
+        let length = || match *shape {
+            [length] => Ok(length),
+            _ => Err(ModelError::NoText {
+                shape: shape.to_vec(),
+            }),
+        };
         match self {
+            Self::Cnn(spec) => Ok(Box::new(cnn::build(spec, shape, n_classes)?)),
+            Self::Lstm {
+                n_tokens,
+                embedding,
+                units,
+            } => Ok(Box::new(lstm::build(
+                *n_tokens,
+                length()?,
+                *embedding,
+                *units,
+                n_classes,
+            )?)),
+            Self::TextPool {
+                n_tokens,
+                embedding,
+                hidden,
+                dropout,
+            } => {
+                let length = length()?;
+                let chain = text_pool::build(*n_tokens, length, *embedding, hidden, *dropout, n_classes)?;
+                Ok(Box::new(chain))
+            }
             Self::Mlp { hidden, .. } if hidden.is_empty() => Err(ModelError::NoHiddenLayer),
             Self::Mlp {
                 hidden,

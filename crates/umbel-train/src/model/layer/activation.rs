@@ -1,5 +1,7 @@
 //! Functions of one value that stand behind a layer.
 
+use crate::model::vector;
+
 /// What stands behind the units of a hidden layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -20,10 +22,8 @@ impl Activation {
             Self::Relu => values
                 .iter_mut()
                 .for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
-            Self::Sigmoid => values
-                .iter_mut()
-                .for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
-            Self::Tanh => values.iter_mut().for_each(|value| *value = value.tanh()),
+            Self::Sigmoid => vector::sigmoid_all(values),
+            Self::Tanh => vector::tanh_all(values),
         }
     }
 

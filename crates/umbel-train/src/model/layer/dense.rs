@@ -4,8 +4,9 @@
 use rand_distr::{Distribution, Normal};
 
 use super::{Accumulate, Activation, Layer, Mode, State, resize};
-use crate::model::clipping::{PerExample, sum_of_squares};
+use crate::model::clipping::PerExample;
 use crate::model::matrix::{matrix, matrix_mut, multiply};
+use crate::model::vector::{self, sum_of_squares};
 use crate::rng::TrainingRng;
 
 /// A dense layer. Parameters: `weight` `[n_inputs, n_outputs]`, `bias` `[n_outputs]`.
@@ -74,11 +75,7 @@ impl Dense {
             &mut matrix_mut(weights, self.n_inputs, self.n_outputs),
         );
         accumulate.prepare(biases);
-        for row in gradient.chunks_exact(self.n_outputs) {
-            for (bias, slope) in biases.iter_mut().zip(row) {
-                *bias += accumulate.factor * slope;
-            }
-        }
+        vector::add_rows(biases, accumulate.factor, gradient);
     }
 }
 
