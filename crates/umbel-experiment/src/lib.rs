@@ -11,8 +11,10 @@ mod summary;
 
 pub use run_dir::{FileError, RunDirectory, RunFile, write_whole};
 pub use settings::{
-    DataSettings, Experiment, FederationSettings, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler,
-    Overrides, PartitionSettings, PrivacySettings, SettingError, StrategySettings, TrainingSettings,
+    AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
+    FederationSettings, FormatSettings, ModelSettings, NoiseLevel, NoiseSampler, Overrides,
+    PartitionSettings, PrivacySettings, QuantitySettings, SettingError, StrategySettings, TextSettings,
+    TrainingSettings,
 };
 pub use summary::{
     Evaluation, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly, PrivacyFacts,

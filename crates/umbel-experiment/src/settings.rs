@@ -1,19 +1,22 @@
 //! The experiment file: settings as text, merged from their layers and checked once.
 
+mod data;
 mod layers;
+mod partition;
 mod section;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::{Table, Value};
 use umbel_accounting::{AccountantKind, ClipNorm, Delta, Epsilon, NoiseMultiplier, ParamError};
 
-use self::layers::{DATA_PARTITION, MODEL, OPTIMIZER, STRATEGY};
+pub use self::data::{
+    AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings, TextSettings,
+};
+use self::layers::{MODEL, OPTIMIZER, STRATEGY};
+pub use self::partition::{PartitionSettings, QuantitySettings};
 use self::section::Section;
 pub use self::section::SettingError;
-
-/// Most clients that a partition may make: each takes a few bytes, whether it has examples or not.
-const MOST_CLIENTS: u64 = 100_000_000;
 
 /// A checked experiment: everything that a run depends on, besides the data files' content.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,61 +35,6 @@ pub struct Experiment {
     pub federation: FederationSettings,
     /// What is promised.
     pub privacy: PrivacySettings,
-}
-
-/// `[data]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DataSettings {
-    /// Training examples, split over the clients.
-    pub train: IdxFiles,
-    /// The public test set.
-    pub test: IdxFiles,
-    /// Side of the squares of pixels that are averaged into one, 1 for none. A public constant.
-    pub pool: usize,
-    /// Subtracted from every pixel, on the scale 0 to 1. A public constant, never computed from the clients' data.
-    pub mean: f64,
-    /// Every pixel is divided by it after `mean` is subtracted. A public constant, above 0.
-    pub std_dev: f64,
-    /// Number of classes, a public constant; absent means one more than the largest label of the training data.
-    pub classes: Option<usize>,
-    /// Who holds what.
-    pub partition: PartitionSettings,
-}
-
-/// A set of examples in IDX files, gzipped or plain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdxFiles {
-    /// The images.
-    pub examples: PathBuf,
-    /// Their labels.
-    pub labels: PathBuf,
-    /// A table with a row for each example; the column `client_column` names its client.
-    pub clients: Option<PathBuf>,
-    /// Name of the column in `clients`.
-    pub client_column: String,
-}
-
-/// `[data.partition]`.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum PartitionSettings {
-    /// One client for each key of the data; of each the first `max_examples` at most.
-    ByKey {
-        /// Most examples a client keeps.
-        max_examples: Option<usize>,
-    },
-    /// Label proportions of each class drawn from a Dirichlet distribution (Hsu et al. 2019).
-    Dirichlet {
-        /// Concentration, above 0: small means each client has few labels.
-        alpha: f64,
-        /// Number of clients.
-        clients: usize,
-    },
-    /// Examples dealt out at random in equal numbers.
-    Iid {
-        /// Number of clients.
-        clients: usize,
-    },
 }
 
 /// `[model]`.
@@ -247,7 +195,7 @@ impl Experiment {
         let mut root = Section::new("", table, &known)?;
         let name = name(&mut root)?;
         let seed = root.count("seed", 0)?;
-        let data = data(&mut root, directory)?;
+        let data = data::read(&mut root, directory)?;
         let model = model(&mut root)?;
         let training = training(&mut root)?;
         let federation = federation(&mut root)?;
@@ -278,22 +226,8 @@ impl Experiment {
                 text.push_str(&format!("{key} = {value}\n"));
             }
         };
-        let data = &self.data;
-        let mut pairs: Vec<_> = data
-            .classes
-            .map(|classes| ("classes", whole(classes as u64)))
-            .into_iter()
-            .collect();
-        pairs.extend([
-            ("format", "idx".into()),
-            ("train", data.train.to_value()),
-            ("test", data.test.to_value()),
-            ("pool", whole(data.pool as u64)),
-            ("mean", data.mean.into()),
-            ("std_dev", data.std_dev.into()),
-        ]);
-        section("data", pairs);
-        section("data.partition", data.partition.to_pairs());
+        section("data", self.data.to_pairs());
+        section("data.partition", self.data.partition.to_pairs());
         section("model", self.model.to_pairs());
         let sgd = [
             ("kind".to_owned(), "sgd".into()),
@@ -328,45 +262,6 @@ impl Experiment {
 /// A whole number as TOML. Counts come from TOML's own 63 bits, or from a seed that was drawn within them.
 fn whole(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-impl IdxFiles {
-    fn to_value(&self) -> Value {
-        let path = |path: &Path| Value::String(path.to_string_lossy().into_owned());
-        let mut table = Table::new();
-        table.insert("examples".to_owned(), path(&self.examples));
-        table.insert("labels".to_owned(), path(&self.labels));
-        if let Some(clients) = &self.clients {
-            table.insert("clients".to_owned(), path(clients));
-            table.insert("client_column".to_owned(), self.client_column.as_str().into());
-        }
-        Value::Table(table)
-    }
-}
-
-impl PartitionSettings {
-    /// The name of its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::ByKey { .. } => "by-key",
-            Self::Dirichlet { .. } => "dirichlet",
-            Self::Iid { .. } => "iid",
-        }
-    }
-
-    fn to_pairs(&self) -> Vec<(&'static str, Value)> {
-        let mut pairs = vec![("kind", self.kind().into())];
-        match self {
-            Self::ByKey { max_examples } => {
-                pairs.extend(max_examples.map(|most| ("max_examples", whole(most as u64))));
-            }
-            Self::Dirichlet { alpha, clients } => {
-                pairs.extend([("alpha", (*alpha).into()), ("clients", whole(*clients as u64))]);
-            }
-            Self::Iid { clients } => pairs.push(("clients", whole(*clients as u64))),
-        }
-        pairs
-    }
 }
 
 impl ModelSettings {
@@ -452,116 +347,6 @@ fn name(root: &mut Section) -> Result<String, SettingError> {
         return root.refuse("name", expected, format!("\"{name}\""));
     }
     Ok(name)
-}
-
-fn data(root: &mut Section, directory: &Path) -> Result<DataSettings, SettingError> {
-    let known = [
-        "classes",
-        "format",
-        "mean",
-        "partition",
-        "pool",
-        "std_dev",
-        "test",
-        "train",
-    ];
-    let section = root.section("data", &known)?;
-    let mut section = root.require("data", "a table", section)?;
-    let format = section.text("format", "\"idx\"")?;
-    let format = section.require("format", "\"idx\"", format)?;
-    if format != "idx" {
-        return section.refuse(
-            "format",
-            "\"idx\", the one format of this version",
-            format!("\"{format}\""),
-        );
-    }
-    let train = idx_files(&mut section, "train", directory)?;
-    let test = idx_files(&mut section, "test", directory)?;
-    let kinds = section.kind_section("partition", DATA_PARTITION)?;
-    let (kind, mut partition) = section.require("partition", "a table with a `kind`", kinds)?;
-    let clients = |partition: &mut Section| {
-        let clients = partition.count("clients", 1)?;
-        let clients = partition.require("clients", "the number of clients", clients)?;
-        if clients > MOST_CLIENTS {
-            return partition.refuse("clients", format!("at most {MOST_CLIENTS}"), clients);
-        }
-        to_size(clients)
-    };
-    let partition = match kind {
-        "by-key" => {
-            if train.clients.is_none() {
-                return Err(SettingError::Missing {
-                    key: "data.train.clients".to_owned(),
-                    expected:
-                        "a table that names the client of each example, which partition \"by-key\" needs"
-                            .to_owned(),
-                });
-            }
-            let max_examples = partition.count("max_examples", 1)?.map(to_size).transpose()?;
-            PartitionSettings::ByKey { max_examples }
-        }
-        "dirichlet" => {
-            let expected = "a finite number above 0";
-            let alpha = partition.number("alpha", expected, |alpha| alpha > 0.0 && alpha.is_finite())?;
-            let alpha = partition.require("alpha", expected, alpha)?;
-            PartitionSettings::Dirichlet {
-                alpha,
-                clients: clients(&mut partition)?,
-            }
-        }
-        _ => PartitionSettings::Iid {
-            clients: clients(&mut partition)?,
-        },
-    };
-    let classes = section.count("classes", 2)?.map(to_size).transpose()?;
-    let pool = to_size(section.count("pool", 1)?.unwrap_or(1))?;
-    let mean = section
-        .number("mean", "a finite number", f64::is_finite)?
-        .unwrap_or(0.0);
-    let positive = |value: f64| value > 0.0 && value.is_finite();
-    let std_dev = section
-        .number("std_dev", "a finite number above 0", positive)?
-        .unwrap_or(1.0);
-    Ok(DataSettings {
-        classes,
-        train,
-        test,
-        pool,
-        mean,
-        std_dev,
-        partition,
-    })
-}
-
-fn idx_files(data: &mut Section, key: &str, directory: &Path) -> Result<IdxFiles, SettingError> {
-    let expected = "a table with `examples` and `labels`";
-    let known: &[&str] = match key {
-        "train" => &["client_column", "clients", "examples", "labels"],
-        _ => &["examples", "labels"],
-    };
-    let section = data.section(key, known)?;
-    let mut section = data.require(key, expected, section)?;
-    let mut path = |key: &str, what: &str| -> Result<Option<PathBuf>, SettingError> {
-        let Some(text) = section.text(key, what)? else {
-            return Ok(None);
-        };
-        if text.is_empty() {
-            return section.refuse(key, what, "\"\"");
-        }
-        let joined = directory.join(&text);
-        Ok(Some(std::path::absolute(&joined).unwrap_or(joined)))
-    };
-    let examples = path("examples", "the path of an IDX file of images")?;
-    let labels = path("labels", "the path of an IDX file of labels")?;
-    let clients = path("clients", "the path of a table with a row for each example")?;
-    let client_column = section.text("client_column", "the name of a column")?;
-    Ok(IdxFiles {
-        examples: section.require("examples", "the path of an IDX file of images", examples)?,
-        labels: section.require("labels", "the path of an IDX file of labels", labels)?,
-        clients,
-        client_column: client_column.unwrap_or_else(|| "writer".to_owned()),
-    })
 }
 
 fn model(root: &mut Section) -> Result<ModelSettings, SettingError> {

@@ -6,6 +6,7 @@
 //! bytes whatever the number of threads, and a run that was interrupted goes on as if nothing had happened.
 
 mod checkpoint;
+mod data;
 mod error;
 mod facts;
 mod prepare;
@@ -15,6 +16,7 @@ mod tally;
 mod world;
 
 pub use checkpoint::CheckpointFault;
+pub use data::{Data, DataReader};
 pub use error::SimulateError;
 pub use prepare::Prepared;
 pub use simulate::{Options, Progress, simulate};

@@ -6,18 +6,18 @@ use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::to_hex;
 use umbel_accounting::{DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, calibrate};
 use umbel_experiment::{
-    Experiment, IdxFiles, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings,
+    DataFiles, Experiment, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings,
 };
 use umbel_mechanisms::{CentralGaussian, NoiseKind, Purpose, SimulationSeed};
 use umbel_protocol::{
     ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, Sampling, StrategySpec, Trust,
 };
 use umbel_train::{
-    Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, PartitionSpec, Sgd, TrainingRng,
-    Transform, read_client_keys,
+    Augmentation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, Sgd, TrainingRng,
 };
 
-use crate::SimulateError;
+use crate::data::augmentation;
+use crate::{Data, SimulateError};
 
 /// How long a simulated round stays open. The clock is virtual, so the number only orders events.
 const ROUND_DURATION: Duration = Duration::from_secs(60);
@@ -39,6 +39,8 @@ pub struct Prepared {
     pub model: Box<dyn Model>,
     /// What a client does.
     pub training: LocalTraining,
+    /// How its examples are varied.
+    pub augmentation: Augmentation,
     /// What the server does.
     pub plan: RunPlan,
     /// Parameters that the run begins with.
@@ -55,30 +57,7 @@ impl Prepared {
         let seeds = SimulationSeed::new(seed);
         let rng = |purpose| TrainingRng::from_seed(seeds.derive(purpose, 0, 0));
 
-        let settings = &experiment.data;
-        let transform = transform(&experiment)?;
-        let train =
-            Dataset::load_idx(&settings.train.examples, &settings.train.labels)?.with_transform(transform)?;
-        let test =
-            Dataset::load_idx(&settings.test.examples, &settings.test.labels)?.with_transform(transform)?;
-        let (train, test) = match settings.classes {
-            Some(classes) => (train.with_n_classes(classes)?, test.with_n_classes(classes)?),
-            None => (train, test),
-        };
-        train.check_same_task(&test)?;
-        let keys = match &settings.train.clients {
-            Some(path) => Some(read_client_keys(path, Some(&settings.train.client_column))?),
-            None => None,
-        };
-        let spec = match settings.partition {
-            PartitionSettings::ByKey { max_examples } => PartitionSpec::ByKey { max_examples },
-            PartitionSettings::Dirichlet { alpha, clients } => PartitionSpec::Dirichlet { alpha, clients },
-            PartitionSettings::Iid { clients } => PartitionSpec::Iid { clients },
-            ref other => unreachable!("the settings know no partition {other:?}"),
-        };
-        let partition = spec.partition(&train, keys.as_ref(), &mut rng(Purpose::Partition))?;
-        drop(keys);
-
+        let Data { train, test, partition } = Data::load(&experiment.data, seed)?;
         let spec = match &experiment.model {
             ModelSettings::Mlp { hidden } => ModelSpec::mlp(hidden),
             ModelSettings::Softmax => ModelSpec::Softmax,
@@ -89,7 +68,8 @@ impl Prepared {
         model.initialize(&mut initial, &mut rng(Purpose::Initialisation));
 
         let training = training(&experiment)?;
-        let data_sha256 = data_sha256(&settings.train, &train, &test, &partition);
+        let augmentation = augmentation(experiment.data.augmentation)?;
+        let data_sha256 = data_sha256(&experiment.data.train, &train, &test, &partition);
         let clients = declared_clients(&experiment, &partition)?;
         let plan = plan(&experiment, clients, data_sha256)?;
         Ok(Self {
@@ -99,6 +79,7 @@ impl Prepared {
             partition,
             model,
             training,
+            augmentation,
             plan,
             initial,
             experiment,
@@ -173,15 +154,6 @@ fn declared_clients(experiment: &Experiment, partition: &Partition) -> Result<u6
     }
 }
 
-fn transform(experiment: &Experiment) -> Result<Transform, SimulateError> {
-    let settings = &experiment.data;
-    let [mean, std_dev] = [settings.mean, settings.std_dev].map(to_single);
-    Transform::new(settings.pool, mean, std_dev).map_err(|error| SimulateError::Setting {
-        key: "data",
-        reason: error.to_string(),
-    })
-}
-
 fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
     let settings = &experiment.training;
     let refuse = |key| {
@@ -200,7 +172,7 @@ fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
     clippy::cast_possible_truncation,
     reason = "that is the point; what becomes infinite or zero is refused later"
 )]
-fn to_single(value: f64) -> f32 {
+pub(crate) fn to_single(value: f64) -> f32 {
     value as f32
 }
 
@@ -318,10 +290,10 @@ fn rounded_up(least: NoiseMultiplier) -> NoiseMultiplier {
 }
 
 /// A hash over all data as they are read and over who holds what, so that a resumed run is known to see the same.
-fn data_sha256(files: &IdxFiles, train: &Dataset, test: &Dataset, partition: &Partition) -> String {
+fn data_sha256(files: &DataFiles, train: &Dataset, test: &Dataset, partition: &Partition) -> String {
     let mut hash = Sha256::new();
     hash.update(b"umbel data v1\n");
-    hash.update(files.client_column.as_bytes());
+    hash.update(files.client_column.as_deref().unwrap_or("writer").as_bytes());
     for data in [train, test] {
         data.visit_content(&mut |bytes| hash.update(bytes));
     }

@@ -16,6 +16,7 @@ use umbel_train::{
     Evaluation, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks,
 };
 
+use crate::data::refuse_augmentation;
 use crate::tally::Tally;
 use crate::{Prepared, SimulateError};
 
@@ -105,7 +106,9 @@ impl<'a> World<'a> {
             .map_err(|error| SimulateError::Setting {
                 key: "training",
                 reason: error.to_string(),
-            })?;
+            })?
+            .with_augmentation(prepared.augmentation)
+            .map_err(refuse_augmentation)?;
         let dimension = prepared.initial.len();
         let workers = (0..n_threads.max(1))
             .map(|_| Worker {

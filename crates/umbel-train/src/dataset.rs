@@ -1,9 +1,11 @@
 //! A data set in memory: features stored as compactly as they came, and a class for every example.
 
+mod tables;
+
 use std::ops::Range;
 use std::path::Path;
 
-use crate::reader::{ClientKeys, ReadError, read_idx};
+use crate::reader::{ClientKeys, IdxArray, ReadError, read_idx};
 use crate::transform::Transform;
 
 /// Examples with their classes.
@@ -29,6 +31,29 @@ enum Storage {
     U8(Vec<u8>),
     /// Values as they are.
     F32(Vec<f32>),
+    /// Words of texts, which end together: padding stands in front.
+    Tokens {
+        tokens: Vec<u32>,
+        /// Text i has tokens `offsets[i]..offsets[i + 1]`, no more than an example has values.
+        offsets: Vec<usize>,
+        n_tokens: usize,
+    },
+}
+
+/// What the values of an example are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever builds a model must handle every kind of features"
+)]
+pub enum Features {
+    /// Numbers, as of pixels or columns.
+    Dense,
+    /// Words: whole numbers below `n_tokens`, held exactly as `f32`. 0 is padding; see [`Tokenizer`](crate::Tokenizer).
+    Tokens {
+        /// How many distinct ones there are.
+        n_tokens: usize,
+    },
 }
 
 /// Why something is no data set, or why two do not belong together. Sources are file names.
@@ -46,6 +71,18 @@ pub enum DataError {
         second: String,
         /// Its number of examples.
         n_second: usize,
+    },
+    /// Examples of two data sets are of different kinds.
+    #[error("examples of {first} are {first_features}, but those of {second} are {second_features}")]
+    FeaturesMismatch {
+        /// The first data set.
+        first: String,
+        /// What its examples are.
+        first_features: Features,
+        /// The second data set.
+        second: String,
+        /// What its examples are.
+        second_features: Features,
     },
     /// A label is not below the number of classes.
     #[error(
@@ -134,6 +171,15 @@ pub enum DataError {
     },
 }
 
+impl std::fmt::Display for Features {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dense => write!(f, "numbers"),
+            Self::Tokens { n_tokens } => write!(f, "words numbered below {n_tokens}"),
+        }
+    }
+}
+
 impl std::fmt::Debug for Dataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dataset")
@@ -153,19 +199,9 @@ impl Dataset {
     /// `[channels, height, width]`. The number of classes is the largest label plus one; say it with
     /// [`with_n_classes`](Self::with_n_classes) where that is not what is meant.
     pub fn load_idx(examples: &Path, labels: &Path) -> Result<Self, DataError> {
-        let features = read_idx(examples)?;
-        let (source, labels_source) = (quoted(examples), quoted(labels));
-        let (&n_examples, shape) = features
-            .shape()
-            .split_first()
-            .expect("an IDX array has a dimension");
-        let shape = shape.to_vec();
-        if shape.is_empty() {
-            return Err(DataError::NoFeatures {
-                source_name: source,
-                shape: features.shape().to_vec(),
-            });
-        }
+        let images = Self::from_images(read_idx(examples)?)?;
+        let (source, labels_source) = (images.source.clone(), quoted(labels));
+        let n_examples = images.n_examples();
         let label_array = read_idx(labels)?;
         let [n_labels] = *label_array.shape() else {
             let shape = label_array.shape().to_vec();
@@ -183,7 +219,25 @@ impl Dataset {
             });
         }
         let labels: Vec<u32> = label_array.values().iter().copied().map(u32::from).collect();
-        Self::new(source, Storage::U8(features.into_values()), shape, labels, None)
+        Self::new(source, images.storage, images.stored_shape, labels, None)
+    }
+
+    /// Images without labels, for prediction: every example has class 0.
+    ///
+    /// # Errors
+    ///
+    /// An array of one dimension, or without examples.
+    pub fn from_images(images: IdxArray) -> Result<Self, DataError> {
+        let source = quoted(images.path());
+        let (&n_examples, shape) = images.shape().split_first().expect("an IDX array has a dimension");
+        let shape = shape.to_vec();
+        if shape.is_empty() {
+            return Err(DataError::NoFeatures {
+                source_name: source,
+                shape: images.shape().to_vec(),
+            });
+        }
+        Self::new(source, Storage::U8(images.into_values()), shape, vec![0; n_examples], None)
     }
 
     /// A data set from values in memory: `values` holds `labels.len()` examples of shape `shape`, one after the other.
@@ -329,6 +383,25 @@ impl Dataset {
         match &self.storage {
             Storage::U8(values) => sink(values),
             Storage::F32(values) => values.iter().for_each(|value| sink(&value.to_le_bytes())),
+            Storage::Tokens {
+                tokens,
+                offsets,
+                n_tokens,
+            } => {
+                sink(format!("tokens below {n_tokens}\n").as_bytes());
+                tokens.iter().for_each(|token| sink(&token.to_le_bytes()));
+                offsets
+                    .iter()
+                    .for_each(|&offset| sink(&(offset as u64).to_le_bytes()));
+            }
+        }
+    }
+
+    /// What the values of an example are.
+    pub fn features(&self) -> Features {
+        match self.storage {
+            Storage::U8(_) | Storage::F32(_) => Features::Dense,
+            Storage::Tokens { n_tokens, .. } => Features::Tokens { n_tokens },
         }
     }
 
@@ -346,6 +419,14 @@ impl Dataset {
     /// Checks that `other` can be evaluated with a model trained on this data: examples of the same shape, labels
     /// within the classes of this data.
     pub fn check_same_task(&self, other: &Self) -> Result<(), DataError> {
+        if self.features() != other.features() {
+            return Err(DataError::FeaturesMismatch {
+                first: self.source.clone(),
+                first_features: self.features(),
+                second: other.source.clone(),
+                second_features: other.features(),
+            });
+        }
         if self.shape != other.shape {
             return Err(DataError::ShapeMismatch {
                 first: self.source.clone(),
@@ -399,16 +480,20 @@ impl Dataset {
         );
         let width: usize = self.stored_shape.iter().product();
         let rows = features.chunks_exact_mut(self.n_features);
+        let stored = |index: usize| index * width..(index + 1) * width;
         for ((index, row), label) in indices.zip(rows).zip(labels) {
-            let stored = index * width..(index + 1) * width;
             match &self.storage {
                 Storage::U8(values) => {
                     self.transform
-                        .apply(&self.stored_shape, 1.0 / 255.0, &values[stored], row);
+                        .apply(&self.stored_shape, 1.0 / 255.0, &values[stored(index)], row);
                 }
-                Storage::F32(values) => self
-                    .transform
-                    .apply(&self.stored_shape, 1.0, &values[stored], row),
+                Storage::F32(values) => {
+                    self.transform
+                        .apply(&self.stored_shape, 1.0, &values[stored(index)], row);
+                }
+                Storage::Tokens { tokens, offsets, .. } => {
+                    tables::pad_in_front(&tokens[offsets[index]..offsets[index + 1]], row);
+                }
             }
             *label = self.labels[index];
         }

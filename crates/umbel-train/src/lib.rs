@@ -40,6 +40,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod augmentation;
 mod dataset;
 mod evaluation;
 mod local;
@@ -47,12 +48,14 @@ mod model;
 mod partition;
 mod reader;
 mod rng;
+mod tokenizer;
 mod transform;
 
 #[cfg(test)]
 mod test_files;
 
-pub use dataset::{DataError, Dataset};
+pub use augmentation::{Augmentation, AugmentationError};
+pub use dataset::{DataError, Dataset, Features};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
 pub use local::{LocalReport, LocalTrainer, LocalTraining, Optimizer, SettingError, Sgd, TrainingWorkspace};
 pub use model::{
@@ -61,9 +64,13 @@ pub use model::{
 };
 pub use partition::{
     ClientLabels, HistogramBin, LABELLED_CLIENTS, Partition, PartitionError, PartitionSpec, PartitionSummary,
+    QuantitySkew,
 };
 pub use reader::{
-    ClientKeys, IdxArray, MAX_IDX_BYTES, Place, ReadError, ReadFault, read_client_keys, read_idx,
+    ClientKeys, Column, ColumnKind, CsvSchema, CsvTable, IdxArray, LabelValues, MAX_IDX_BYTES, Place,
+    ReadError, ReadFault, TextOptions, TextTable, Vocabulary, read_client_keys, read_csv, read_idx,
+    read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary,
 };
 pub use rng::TrainingRng;
+pub use tokenizer::{PADDING_TOKEN, RANK_OFFSET, START_TOKEN, Tokenizer, TokenizerError, UNKNOWN_TOKEN};
 pub use transform::{Transform, TransformError};

@@ -2,6 +2,7 @@
 
 use rand::seq::SliceRandom;
 
+use crate::augmentation::{Augmentation, AugmentationError};
 use crate::dataset::Dataset;
 use crate::model::{Batch, Model, SgdStep, Workspace};
 use crate::rng::TrainingRng;
@@ -190,6 +191,7 @@ pub struct LocalTrainer<'a> {
     model: &'a dyn Model,
     dataset: &'a Dataset,
     training: LocalTraining,
+    augmentation: Augmentation,
 }
 
 impl<'a> LocalTrainer<'a> {
@@ -219,6 +221,20 @@ impl<'a> LocalTrainer<'a> {
             model,
             dataset,
             training,
+            augmentation: Augmentation::default(),
+        })
+    }
+
+    /// The same, with examples varied each time they are used.
+    ///
+    /// # Errors
+    ///
+    /// The examples of the data set cannot be varied so.
+    pub fn with_augmentation(self, augmentation: Augmentation) -> Result<Self, AugmentationError> {
+        augmentation.check(self.dataset)?;
+        Ok(Self {
+            augmentation,
+            ..self
         })
     }
 
@@ -281,6 +297,7 @@ impl<'a> LocalTrainer<'a> {
                 let (features, labels, model_workspace) =
                     workspace.batch(indices.len(), self.dataset.n_features());
                 self.dataset.gather(indices, features, labels);
+                self.augmentation.apply(self.dataset, features, rng);
                 let batch = Batch::new(features, labels);
                 let mean_loss = match self.training.optimizer {
                     Optimizer::Sgd(sgd) => {

@@ -1,15 +1,27 @@
 //! Readers of data files, and what can be wrong with a file.
 
+mod csv;
 mod idx;
 mod input;
 mod keys;
+mod label;
+mod lines;
+mod text;
+mod vocabulary;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::csv::{Column, ColumnKind, CsvSchema, CsvTable, read_csv, read_unlabelled_csv};
 pub use self::idx::{IdxArray, MAX_IDX_BYTES, read_idx};
 pub use self::keys::{ClientKeys, read_client_keys};
+pub use self::label::LabelValues;
+pub use self::text::{TextOptions, TextTable, read_text, read_unlabelled_text};
+pub use self::vocabulary::{Vocabulary, read_vocabulary};
+
+/// The most values, of four bytes each, that are kept of one file of texts or rows.
+const MAX_VALUES: usize = 1 << 30;
 
 /// A file that could not be read: which, where, and why.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +75,16 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadFault {
+    /// A field is not what its column holds.
+    #[error("the column `{column}` must be {expected}, got `{got}`")]
+    BadField {
+        /// The column.
+        column: String,
+        /// What it holds.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// The first bytes are not those of an IDX file.
     #[error(
         "not an IDX file: it begins with {}, expected 00 00, a type code and a number of dimensions",
@@ -71,6 +93,12 @@ pub enum ReadFault {
     BadMagic {
         /// The first bytes, at most four.
         got: Vec<u8>,
+    },
+    /// A rank of a vocabulary is none.
+    #[error("the rank of a word must be a whole number of at least 1, got `{got}`")]
+    BadRank {
+        /// What came.
+        got: String,
     },
     /// The header asks for more than this reader takes, or than the file can hold.
     #[error("the header declares dimensions {dimensions:?}, but {reason}")]
@@ -86,6 +114,9 @@ pub enum ReadFault {
         /// The column of client keys.
         column: String,
     },
+    /// A line of a vocabulary is empty, or begins with a tab.
+    #[error("there is no word")]
+    EmptyWord,
     /// There is nothing in the file.
     #[error("the file is empty, expected {expected}")]
     Empty {
@@ -115,6 +146,28 @@ pub enum ReadFault {
         /// The names that are there.
         found: Vec<String>,
     },
+    /// A field is missing, and nothing is declared to stand in for it.
+    #[error("the column `{column}` is missing (`{got}`), and it has no stand-in: declare its `missing`")]
+    MissingField {
+        /// The column.
+        column: String,
+        /// What stands there.
+        got: String,
+    },
+    /// Some lines of a vocabulary have ranks, others not.
+    #[error("expected {expected} as in line 1, got {got}")]
+    MixedVocabulary {
+        /// What the first line has.
+        expected: &'static str,
+        /// What came.
+        got: &'static str,
+    },
+    /// A column is asked for where none are named.
+    #[error("expected a header that names the column `{column}`, and `label` and `text`")]
+    NoHeader {
+        /// The column that was asked for.
+        column: String,
+    },
     /// The text is not UTF-8.
     #[error("the text is not UTF-8")]
     NotUtf8,
@@ -124,9 +177,43 @@ pub enum ReadFault {
         /// The name.
         column: String,
     },
+    /// A vocabulary gives two words one rank.
+    #[error("the rank {rank} stands in line {line_before} already")]
+    RepeatedRank {
+        /// The rank.
+        rank: u32,
+        /// Where it stands first.
+        line_before: u64,
+    },
+    /// A vocabulary has a word twice.
+    #[error("the word `{word}` stands in line {line_before} already")]
+    RepeatedWord {
+        /// The word.
+        word: String,
+        /// Where it stands first.
+        line_before: u64,
+    },
+    /// More values than are kept in memory.
+    #[error("the rows up to here have more than {limit} values")]
+    TooLarge {
+        /// The most values.
+        limit: usize,
+    },
+    /// A row has too many fields.
+    #[error("a row has more than {limit} fields")]
+    TooManyColumns {
+        /// The most.
+        limit: usize,
+    },
     /// More distinct client keys than can be numbered.
     #[error("more than 2^32 distinct client keys")]
     TooManyKeys,
+    /// More words than a vocabulary may have.
+    #[error("more than {limit} words")]
+    TooManyWords {
+        /// The most.
+        limit: usize,
+    },
     /// Bytes follow where the file should end.
     #[error("the file goes on after its {expected} bytes of values")]
     TrailingBytes {
@@ -143,6 +230,9 @@ pub enum ReadFault {
         /// How many were.
         got: u64,
     },
+    /// A quoted field goes on after the end of the line.
+    #[error("a quoted field is not closed on its line")]
+    UnclosedQuote,
     /// An IDX file of a number of dimensions that this reader does not take.
     #[error("an IDX file with {got} dimensions, expected 1 to 4")]
     UnsupportedDimensions {
@@ -158,12 +248,14 @@ pub enum ReadFault {
         name: &'static str,
     },
     /// A row has too many or too few fields.
-    #[error("expected {expected} tab-separated fields, got {got}")]
+    #[error("expected {expected} {}, got {got}", separated_fields(*separator, *expected))]
     WrongFieldCount {
         /// Fields in the header.
         expected: usize,
         /// Fields in the row.
         got: usize,
+        /// What separates them.
+        separator: char,
     },
     /// A dimension of an example is zero.
     #[error("the header declares dimensions {dimensions:?}; an example would have no values")]
@@ -171,6 +263,15 @@ pub enum ReadFault {
         /// The dimensions as declared.
         dimensions: Vec<u32>,
     },
+}
+
+fn separated_fields(separator: char, count: usize) -> String {
+    let fields = if count == 1 { "field" } else { "fields" };
+    match separator {
+        '\t' => format!("tab-separated {fields}"),
+        ',' => format!("comma-separated {fields}"),
+        other => format!("{fields} separated by `{other}`"),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -36,6 +36,65 @@ pub(super) const DATA_PARTITION: &Kinds = &[
     ("by-key", &["max_examples"]),
     ("dirichlet", &["alpha", "clients"]),
     ("iid", &["clients"]),
+    ("inner-dirichlet", &["alpha", "clients"]),
+    ("pathological", &["clients", "labels"]),
+    ("quantity", &["alpha", "clients", "skew"]),
+    ("shards", &["clients", "shards_per_client"]),
+    ("sizes", &["sizes"]),
+];
+/// The formats of `data`.
+pub(super) const DATA: &Kinds = &[
+    (
+        "csv",
+        &[
+            "augmentation",
+            "class_names",
+            "classes",
+            "column_names",
+            "columns",
+            "delimiter",
+            "label_column",
+            "label_values",
+            "missing",
+            "partition",
+            "test",
+            "train",
+        ],
+    ),
+    (
+        "idx",
+        &[
+            "augmentation",
+            "class_names",
+            "classes",
+            "mean",
+            "partition",
+            "pool",
+            "std_dev",
+            "test",
+            "train",
+        ],
+    ),
+    (
+        "text",
+        &[
+            "augmentation",
+            "class_names",
+            "classes",
+            "label_values",
+            "max_length",
+            "partition",
+            "test",
+            "train",
+            "vocabulary",
+            "words",
+        ],
+    ),
+];
+/// The kinds of `data.columns`.
+pub(super) const DATA_COLUMN: &Kinds = &[
+    ("categorical", &["missing", "name", "values"]),
+    ("numeric", &["mean", "missing", "name", "std_dev"]),
 ];
 pub(super) const MODEL: &Kinds = &[("mlp", &["hidden"]), ("softmax", &[])];
 pub(super) const OPTIMIZER: &Kinds = &[("sgd", &["learning_rate"])];

@@ -1,5 +1,7 @@
 //! Reads one table of an experiment: every key is known by name, every error says key, expectation and what came.
 
+use std::path::{Path, PathBuf};
+
 use toml::{Table, Value};
 
 /// A setting that was refused.
@@ -160,27 +162,51 @@ impl Section {
         }
     }
 
-    /// A list of whole numbers of at least 1.
-    pub(super) fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
-        let expected = "a list of whole numbers of at least 1";
+    /// A list whose items all pass `item`.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        item: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, SettingError> {
         let Some(value) = self.table.remove(key) else {
             return Ok(None);
         };
-        let Value::Array(items) = &value else {
-            return self.refuse(key, expected, value);
-        };
-        let counts: Option<Vec<_>> = items
-            .iter()
-            .map(|item| {
-                item.as_integer()
-                    .and_then(|number| usize::try_from(number).ok())
-                    .filter(|count| *count >= 1)
-            })
-            .collect();
-        match counts {
-            Some(counts) if !counts.is_empty() => Ok(Some(counts)),
+        let items = value.as_array().map(|items| items.iter().map(item).collect());
+        match items {
+            Some(Some(items)) => Ok(Some(items)),
             _ => self.refuse(key, expected, value),
         }
+    }
+
+    /// A list of whole numbers of at least 1, which is not empty.
+    pub(super) fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
+        let expected = "a list of whole numbers of at least 1";
+        let count = |item: &Value| {
+            let number = item.as_integer().and_then(|number| usize::try_from(number).ok());
+            number.filter(|&count| count >= 1)
+        };
+        match self.list(key, expected, count)? {
+            Some(counts) if counts.is_empty() => self.refuse(key, expected, "[]"),
+            counts => Ok(counts),
+        }
+    }
+
+    /// A path, which counts from `directory` where it is relative, as an absolute one.
+    pub(super) fn path(
+        &mut self,
+        key: &str,
+        expected: &str,
+        directory: &Path,
+    ) -> Result<Option<PathBuf>, SettingError> {
+        let Some(text) = self.text(key, expected)? else {
+            return Ok(None);
+        };
+        if text.is_empty() {
+            return self.refuse(key, expected, "\"\"");
+        }
+        let joined = directory.join(&text);
+        Ok(Some(std::path::absolute(&joined).unwrap_or(joined)))
     }
 
     /// The table under `key`, with its keys checked.
@@ -198,16 +224,53 @@ impl Section {
         key: &str,
         kinds: &[(&'static str, &[&str])],
     ) -> Result<Option<(&'static str, Self)>, SettingError> {
-        let path = self.name(key);
-        let table = match self.table.remove(key) {
-            None => return Ok(None),
-            Some(Value::Table(table)) => table,
-            Some(other) => return self.refuse(key, "a table with a `kind`", other),
+        self.tagged_section(key, "kind", kinds)
+    }
+
+    /// As [`kind_section`](Self::kind_section), where the kind stands under another key, `tag`.
+    pub(super) fn tagged_section(
+        &mut self,
+        key: &str,
+        tag: &str,
+        kinds: &[(&'static str, &[&str])],
+    ) -> Result<Option<(&'static str, Self)>, SettingError> {
+        match self.table.remove(key) {
+            None => Ok(None),
+            Some(Value::Table(table)) => Self::tagged(&self.name(key), table, tag, kinds).map(Some),
+            Some(other) => self.refuse(key, format!("a table with a `{tag}`"), other),
+        }
+    }
+
+    /// The list of tables under `key`, each with its `kind`.
+    pub(super) fn kind_sections(
+        &mut self,
+        key: &str,
+        kinds: &[(&'static str, &[&str])],
+    ) -> Result<Option<Vec<(&'static str, Self)>>, SettingError> {
+        let tables = self.list(key, "a list of tables with a `kind`", |item| {
+            item.as_table().cloned()
+        })?;
+        let Some(tables) = tables else {
+            return Ok(None);
         };
+        let path = self.name(key);
+        let sections = tables
+            .into_iter()
+            .enumerate()
+            .map(|(place, table)| Self::tagged(&format!("{path}[{place}]"), table, "kind", kinds));
+        sections.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn tagged(
+        path: &str,
+        table: Table,
+        tag: &str,
+        kinds: &[(&'static str, &[&str])],
+    ) -> Result<(&'static str, Self), SettingError> {
         let names: Vec<_> = kinds.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let expected = names.join(" or ");
-        let kind_key = join(&path, "kind");
-        let kind = match table.get("kind") {
+        let kind_key = join(path, tag);
+        let kind = match table.get(tag) {
             None => {
                 return Err(SettingError::Missing {
                     key: kind_key,
@@ -218,15 +281,15 @@ impl Section {
             Some(_) => None,
         };
         let Some((name, keys)) = kind else {
-            let got = table["kind"].to_string();
+            let got = table[tag].to_string();
             return Err(SettingError::Value {
                 key: kind_key,
                 expected,
                 got,
             });
         };
-        let known = [&["kind"], *keys].concat();
-        Ok(Some((name, Self::new(&path, table, &known)?)))
+        let known = [&[tag], *keys].concat();
+        Ok((name, Self::new(path, table, &known)?))
     }
 }
 

@@ -1,7 +1,5 @@
 //! A uniformly random division: every client sees the same distribution.
 
-use rand::seq::SliceRandom;
-
 use super::{ClientNames, Partition, PartitionError};
 use crate::rng::TrainingRng;
 
@@ -11,14 +9,13 @@ impl Partition {
     /// With more clients than examples the later ones get none.
     pub fn iid(n_examples: usize, n_clients: usize, rng: &mut TrainingRng) -> Result<Self, PartitionError> {
         super::check_clients(n_clients)?;
-        let n_examples = u32::try_from(n_examples).expect("a data set has fewer than 2^32 examples");
-        let mut indices: Vec<u32> = (0..n_examples).collect();
-        indices.shuffle(rng);
-        let (each, larger) = (indices.len() / n_clients, indices.len() % n_clients);
-        let end = |client: usize| client * each + client.min(larger);
-        let offsets =
-            (0..=n_clients).map(|client| u32::try_from(end(client)).expect("at most the number of examples"));
-        let offsets = offsets.collect();
+        let indices = super::shuffled(n_examples, rng);
+        let end = |client| super::even_part(client, n_clients, n_examples).end;
+        let ends = (0..n_clients).map(end);
+        let offsets = std::iter::once(0)
+            .chain(ends)
+            .map(|end| u32::try_from(end).expect("at most the number of examples"))
+            .collect();
         Ok(Self {
             names: ClientNames::Numbers,
             offsets,

@@ -1,10 +1,9 @@
 //! Client keys: which client each example belongs to, from a tab-separated file.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use super::input::Input;
+use super::lines::{Lines, fields};
 use super::{Place, ReadError, ReadFault};
 
 /// The column that is read where none is named.
@@ -55,42 +54,26 @@ impl ClientKeys {
 /// line of more than 64 KiB; damaged compression; no header. The error names the line.
 pub fn read_client_keys(path: &Path, column: Option<&str>) -> Result<ClientKeys, ReadError> {
     let column = column.unwrap_or(DEFAULT_COLUMN);
-    let mut lines = Lines {
-        input: Input::open(path)?,
-        path,
-        number: 0,
-        buffer: Vec::new(),
-    };
-
+    let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
     let expected = "a header line of tab-separated column names";
     let header = lines.next_line()?;
     let header = header.ok_or_else(|| ReadError::new(path, Place::File, ReadFault::Empty { expected }))?;
-    let header: Vec<&str> = header
-        .strip_prefix('\u{feff}')
-        .unwrap_or(header)
-        .split('\t')
-        .collect();
+    let header: Vec<&str> = header.split('\t').collect();
     let n_columns = header.len();
     let key_column =
         find_column(&header, column).map_err(|fault| ReadError::new(path, Place::Line(1), fault))?;
 
-    let mut index_of = BTreeMap::<String, u32>::new();
-    let mut clients = Vec::new();
+    let mut keys = KeyBuilder::new(column);
     while let Some(line) = lines.next_line()? {
-        let client = key_of(line, n_columns, key_column, column).and_then(|key| {
-            if let Some(&client) = index_of.get(key) {
-                return Ok(client);
-            }
-            let client = u32::try_from(index_of.len()).map_err(|_| ReadFault::TooManyKeys)?;
-            index_of.insert(key.to_owned(), client);
-            Ok(client)
-        });
-        clients.push(client.map_err(|fault| ReadError::new(path, Place::Line(lines.number), fault))?);
+        let result = fields(line, n_columns)
+            .and_then(|mut fields| keys.push(fields.nth(key_column).unwrap_or_default()));
+        result.map_err(|fault| lines.error(fault))?;
     }
-    Ok(sorted_by_name(path, &index_of, clients))
+    Ok(keys.finish(path))
 }
 
-fn find_column(header: &[&str], column: &str) -> Result<usize, ReadFault> {
+/// Where the column `column` stands in a header.
+pub(super) fn find_column(header: &[&str], column: &str) -> Result<usize, ReadFault> {
     let mut matching = header.iter().enumerate().filter(|(_, name)| **name == column);
     match (matching.next(), matching.next()) {
         (Some((index, _)), None) => Ok(index),
@@ -104,79 +87,55 @@ fn find_column(header: &[&str], column: &str) -> Result<usize, ReadFault> {
     }
 }
 
-fn key_of<'a>(
-    line: &'a str,
-    n_columns: usize,
-    key_column: usize,
-    column: &str,
-) -> Result<&'a str, ReadFault> {
-    let got = line.split('\t').count();
-    if got != n_columns {
-        return Err(ReadFault::WrongFieldCount {
-            expected: n_columns,
-            got,
-        });
-    }
-    match line.split('\t').nth(key_column) {
-        None | Some("") => Err(ReadFault::EmptyKey {
-            column: column.to_owned(),
-        }),
-        Some(key) => Ok(key),
-    }
+/// Numbers client keys as they come, row after row.
+pub(super) struct KeyBuilder<'a> {
+    column: &'a str,
+    index_of: BTreeMap<String, u32>,
+    clients: Vec<u32>,
 }
 
-/// Renumbers clients from order of appearance to order of name.
-fn sorted_by_name(path: &Path, index_of: &BTreeMap<String, u32>, mut clients: Vec<u32>) -> ClientKeys {
-    let mut rank = vec![0; index_of.len()];
-    for (sorted, &appeared) in (0..).zip(index_of.values()) {
-        rank[appeared as usize] = sorted;
+impl<'a> KeyBuilder<'a> {
+    /// A builder for keys that stand in the column `column`.
+    pub(super) fn new(column: &'a str) -> Self {
+        Self {
+            column,
+            index_of: BTreeMap::new(),
+            clients: Vec::new(),
+        }
     }
-    for client in &mut clients {
-        *client = rank[*client as usize];
-    }
-    ClientKeys {
-        path: path.to_owned(),
-        names: index_of.keys().cloned().collect(),
-        clients,
-    }
-}
 
-struct Lines<'a> {
-    input: Input,
-    path: &'a Path,
-    number: u64,
-    buffer: Vec<u8>,
-}
+    /// Takes the key of the next example.
+    pub(super) fn push(&mut self, key: &str) -> Result<(), ReadFault> {
+        let client = match self.index_of.get(key) {
+            Some(&client) => client,
+            None if key.is_empty() => {
+                return Err(ReadFault::EmptyKey {
+                    column: self.column.to_owned(),
+                });
+            }
+            None => {
+                let client = u32::try_from(self.index_of.len()).map_err(|_| ReadFault::TooManyKeys)?;
+                self.index_of.insert(key.to_owned(), client);
+                client
+            }
+        };
+        self.clients.push(client);
+        Ok(())
+    }
 
-impl Lines<'_> {
-    /// The next line without its end, or `None` after the last.
-    fn next_line(&mut self) -> Result<Option<&str>, ReadError> {
-        self.buffer.clear();
-        self.number += 1;
-        let place = Place::Line(self.number);
-        let read = (&mut self.input)
-            .take(MAX_LINE_BYTES as u64 + 2)
-            .read_until(b'\n', &mut self.buffer);
-        if let Err(error) = read {
-            return Err(ReadError::new(self.path, place, self.input.fault(error)));
+    /// All keys, renumbered from order of appearance to order of name. `path` is where they came from.
+    pub(super) fn finish(mut self, path: &Path) -> ClientKeys {
+        let mut rank = vec![0; self.index_of.len()];
+        for (sorted, &appeared) in (0..).zip(self.index_of.values()) {
+            rank[appeared as usize] = sorted;
         }
-        if self.buffer.is_empty() {
-            return Ok(None);
+        for client in &mut self.clients {
+            *client = rank[*client as usize];
         }
-        let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > MAX_LINE_BYTES {
-            return Err(ReadError::new(
-                self.path,
-                place,
-                ReadFault::LineTooLong {
-                    limit: MAX_LINE_BYTES,
-                },
-            ));
-        }
-        match std::str::from_utf8(line) {
-            Ok(line) => Ok(Some(line)),
-            Err(_) => Err(ReadError::new(self.path, place, ReadFault::NotUtf8)),
+        ClientKeys {
+            path: path.to_owned(),
+            names: self.index_of.into_keys().collect(),
+            clients: self.clients,
         }
     }
 }
