@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use umbel_experiment::{
-    AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings, PartitionSettings,
-    QuantitySettings,
+    AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings,
+    PartitionSettings, QuantitySettings,
 };
 use umbel_mechanisms::{Purpose, SimulationSeed};
 use umbel_train::{
     Augmentation, ClientKeys, Column, ColumnKind, CsvSchema, Dataset, LabelValues, Partition, PartitionSpec,
-    QuantitySkew, TextOptions, Tokenizer, TrainingRng, Transform, read_client_keys, read_csv, read_idx, read_text,
-    read_unlabelled_csv, read_unlabelled_text, read_vocabulary,
+    QuantitySkew, TextOptions, Tokenizer, TrainingRng, Transform, read_client_keys, read_csv, read_idx,
+    read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary,
 };
 
 use crate::SimulateError;
@@ -41,7 +41,11 @@ impl Data {
         let rng_seed = SimulationSeed::new(seed).derive(Purpose::Partition, 0, 0);
         let mut rng = TrainingRng::from_seed(rng_seed);
         let partition = partition_spec(&settings.partition).partition(&train, keys.as_ref(), &mut rng)?;
-        Ok(Self { train, test, partition })
+        Ok(Self {
+            train,
+            test,
+            partition,
+        })
     }
 }
 
@@ -117,7 +121,10 @@ impl DataReader {
                 };
                 let mut table = read_text(path, options)?;
                 let keys = table.clients.take();
-                (Dataset::from_texts(&quoted(path), table, tokenizer, &self.labels)?, keys)
+                (
+                    Dataset::from_texts(&quoted(path), table, tokenizer, &self.labels)?,
+                    keys,
+                )
             }
         };
         let keys = match &files.clients {
@@ -174,7 +181,11 @@ pub(crate) fn augmentation(settings: AugmentationSettings) -> Result<Augmentatio
         .with_shift(settings.shift)
         .with_word_dropout(settings.word_dropout)
         .map_err(refuse_augmentation)?;
-    Ok(if settings.flip { augmentation.with_flip() } else { augmentation })
+    Ok(if settings.flip {
+        augmentation.with_flip()
+    } else {
+        augmentation
+    })
 }
 
 pub(crate) fn refuse_augmentation(error: umbel_train::AugmentationError) -> SimulateError {
@@ -194,7 +205,9 @@ fn schema(settings: &CsvSettings, labels: LabelValues) -> CsvSchema {
             name: name.clone(),
             kind: ColumnKind::Categorical {
                 values: values.clone(),
-                missing: missing.as_ref().and_then(|text| values.iter().position(|value| value == text)),
+                missing: missing
+                    .as_ref()
+                    .and_then(|text| values.iter().position(|value| value == text)),
             },
         },
         ColumnSettings::Numeric {
@@ -228,8 +241,12 @@ fn partition_spec(settings: &PartitionSettings) -> PartitionSpec {
         &PartitionSettings::ByKey { max_examples } => PartitionSpec::ByKey { max_examples },
         &PartitionSettings::Dirichlet { alpha, clients } => PartitionSpec::Dirichlet { alpha, clients },
         &PartitionSettings::Iid { clients } => PartitionSpec::Iid { clients },
-        &PartitionSettings::InnerDirichlet { alpha, clients } => PartitionSpec::InnerDirichlet { alpha, clients },
-        &PartitionSettings::Pathological { clients, labels } => PartitionSpec::Pathological { clients, labels },
+        &PartitionSettings::InnerDirichlet { alpha, clients } => {
+            PartitionSpec::InnerDirichlet { alpha, clients }
+        }
+        &PartitionSettings::Pathological { clients, labels } => {
+            PartitionSpec::Pathological { clients, labels }
+        }
         &PartitionSettings::Quantity { clients, skew } => {
             let skew = match skew {
                 QuantitySettings::Dirichlet { alpha } => QuantitySkew::Dirichlet { alpha },

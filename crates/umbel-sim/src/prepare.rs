@@ -57,7 +57,11 @@ impl Prepared {
         let seeds = SimulationSeed::new(seed);
         let rng = |purpose| TrainingRng::from_seed(seeds.derive(purpose, 0, 0));
 
-        let Data { train, test, partition } = Data::load(&experiment.data, seed)?;
+        let Data {
+            train,
+            test,
+            partition,
+        } = Data::load(&experiment.data, seed)?;
         let spec = match &experiment.model {
             ModelSettings::Mlp { hidden } => ModelSpec::mlp(hidden),
             ModelSettings::Softmax => ModelSpec::Softmax,

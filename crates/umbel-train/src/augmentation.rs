@@ -22,7 +22,9 @@ pub struct Augmentation {
 #[non_exhaustive]
 pub enum AugmentationError {
     /// Images are flipped and moved, nothing else.
-    #[error("flips and shifts need examples of shape [height, width] or [channels, height, width], not {shape:?} of {features}")]
+    #[error(
+        "flips and shifts need examples of shape [height, width] or [channels, height, width], not {shape:?} of {features}"
+    )]
     NoImages {
         /// The shape of an example.
         shape: Vec<usize>,
@@ -208,7 +210,9 @@ mod tests {
 
     #[test]
     fn images_move_every_way_and_black_comes_in() {
-        let image = image().with_transform(Transform::new(1, 0.5, 2.0).unwrap()).unwrap();
+        let image = image()
+            .with_transform(Transform::new(1, 0.5, 2.0).unwrap())
+            .unwrap();
         let augmentation = Augmentation::default().with_shift(1);
         let mut rng = rng(2);
         let pixel = |value: f32| (value - 0.5) / 2.0;
@@ -216,7 +220,17 @@ mod tests {
         for _ in 0..200 {
             let features = varied(augmentation, &image, &mut rng);
             // The plane's pixel at (0, 1) stays in sight when it moves sideways, and tells where everything went.
-            let moves = [(-1_i32, -1_i32), (-1, 0), (-1, 1), (0, -1), (0, 0), (0, 1), (1, -1), (1, 0), (1, 1)];
+            let moves = [
+                (-1_i32, -1_i32),
+                (-1, 0),
+                (-1, 1),
+                (0, -1),
+                (0, 0),
+                (0, 1),
+                (1, -1),
+                (1, 0),
+                (1, 1),
+            ];
             let expected = |(down, right): (i32, i32)| -> Vec<f32> {
                 let value = |plane: i32, row: i32, column: i32| {
                     let (row, column) = (row - down, column - right);
@@ -224,9 +238,12 @@ mod tests {
                     let stored = u8::try_from(plane * 6 + row * 3 + column + 1).unwrap_or(0);
                     pixel(if inside { f32::from(stored) } else { 0.0 })
                 };
-                (0..12).map(|place| value(place / 6, place % 6 / 3, place % 3)).collect()
+                (0..12)
+                    .map(|place| value(place / 6, place % 6 / 3, place % 3))
+                    .collect()
             };
-            let is_same = |expected: &[f32]| expected.iter().zip(&features).all(|(a, b)| (a - b).abs() < 1e-6);
+            let is_same =
+                |expected: &[f32]| expected.iter().zip(&features).all(|(a, b)| (a - b).abs() < 1e-6);
             let found = moves.into_iter().find(|&by| is_same(&expected(by)));
             seen.insert(found.expect("one of the nine moves"));
         }
@@ -240,7 +257,9 @@ mod tests {
         let tokenizer = Tokenizer::new(vocabulary, 10, 2000).unwrap();
         let labels = LabelValues::Numbers { n_classes: Some(2) };
         let table = TextTable {
-            tokens: std::iter::once(1).chain([4, 5].into_iter().cycle().take(1000)).collect(),
+            tokens: std::iter::once(1)
+                .chain([4, 5].into_iter().cycle().take(1000))
+                .collect(),
             offsets: vec![0, 1001],
             labels: vec![1],
             clients: None,
@@ -248,8 +267,16 @@ mod tests {
         let dataset = Dataset::from_texts("texts", table, &tokenizer, &labels).unwrap();
         let augmentation = Augmentation::default().with_word_dropout(0.25).unwrap();
         let features = varied(augmentation, &dataset, &mut rng(3));
-        let count = |token: f32| features.iter().filter(|value| (**value - token).abs() < 0.5).count();
-        assert_eq!((count(0.0), count(1.0), count(2.0) + count(4.0) + count(5.0)), (999, 1, 1000));
+        let count = |token: f32| {
+            features
+                .iter()
+                .filter(|value| (**value - token).abs() < 0.5)
+                .count()
+        };
+        assert_eq!(
+            (count(0.0), count(1.0), count(2.0) + count(4.0) + count(5.0)),
+            (999, 1, 1000)
+        );
         // 1000 coins of 1/4: six standard deviations are 82.
         assert!((168..=332).contains(&count(2.0)), "{}", count(2.0));
     }

@@ -229,7 +229,10 @@ impl Dataset {
     /// An array of one dimension, or without examples.
     pub fn from_images(images: IdxArray) -> Result<Self, DataError> {
         let source = quoted(images.path());
-        let (&n_examples, shape) = images.shape().split_first().expect("an IDX array has a dimension");
+        let (&n_examples, shape) = images
+            .shape()
+            .split_first()
+            .expect("an IDX array has a dimension");
         let shape = shape.to_vec();
         if shape.is_empty() {
             return Err(DataError::NoFeatures {
@@ -237,7 +240,13 @@ impl Dataset {
                 shape: images.shape().to_vec(),
             });
         }
-        Self::new(source, Storage::U8(images.into_values()), shape, vec![0; n_examples], None)
+        Self::new(
+            source,
+            Storage::U8(images.into_values()),
+            shape,
+            vec![0; n_examples],
+            None,
+        )
     }
 
     /// A data set from values in memory: `values` holds `labels.len()` examples of shape `shape`, one after the other.

@@ -232,10 +232,7 @@ impl<'a> LocalTrainer<'a> {
     /// The examples of the data set cannot be varied so.
     pub fn with_augmentation(self, augmentation: Augmentation) -> Result<Self, AugmentationError> {
         augmentation.check(self.dataset)?;
-        Ok(Self {
-            augmentation,
-            ..self
-        })
+        Ok(Self { augmentation, ..self })
     }
 
     /// Trains from the parameters `global` on the client's `examples` (indices into the data set) and writes

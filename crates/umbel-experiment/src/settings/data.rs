@@ -394,3 +394,6 @@ fn nonempty(value: &Value) -> Option<String> {
 fn is_positive(value: f64) -> bool {
     value > 0.0 && value.is_finite()
 }
+
+#[cfg(test)]
+mod tests;
