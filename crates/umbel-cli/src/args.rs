@@ -1,12 +1,14 @@
 //! What may stand on the command line.
 
 pub(crate) mod budget;
+pub(crate) mod data;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use self::budget::BudgetArgs;
+use self::data::DataArgs;
 
 /// Federated learning with differential privacy that can be checked.
 #[derive(Debug, Parser)]
@@ -19,6 +21,8 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Budget(BudgetArgs),
+    Data(DataArgs),
+    Predict(PredictArgs),
     Report(ReportArgs),
     Simulate(SimulateArgs),
 }
@@ -61,6 +65,30 @@ pub(crate) struct SimulateArgs {
     pub(crate) seed: Option<u64>,
 
     /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Predict with the model of a run.
+///
+/// The input is of the experiment's own format, gzipped or plain, and goes through the same preprocessing as in training, which the
+/// run directory holds: an IDX file of images; texts, one a line, or rows of `label<TAB>text`; rows of a table with the
+/// columns that are features. Prints the most probable class of each example and its probability; where the input has labels,
+/// the accuracy too.
+#[derive(Debug, Parser)]
+#[command(after_help = "Examples:
+  umbel predict --model runs/two --input examples/digits/data/t10k-images-idx3-ubyte.gz
+  umbel predict --model runs/reviews --input reviews.txt --json")]
+pub(crate) struct PredictArgs {
+    /// A run directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+
+    /// The examples to predict.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    /// Print the predictions as JSON, with the probability of every class.
     #[arg(long)]
     pub(crate) json: bool,
 }

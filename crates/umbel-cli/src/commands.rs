@@ -1,6 +1,8 @@
 //! One file for each command.
 
 pub(crate) mod budget;
+pub(crate) mod data;
 mod experiment;
+pub(crate) mod predict;
 pub(crate) mod report;
 pub(crate) mod simulate;

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
     };
     let result = match args.command {
         Command::Budget(args) => commands::budget::run(&args),
+        Command::Data(args) => commands::data::run(&args),
+        Command::Predict(args) => commands::predict::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Simulate(args) => commands::simulate::run(&args),
     };

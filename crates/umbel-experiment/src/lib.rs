@@ -9,7 +9,7 @@ mod run_dir;
 mod settings;
 mod summary;
 
-pub use run_dir::{FileError, RunDirectory, RunFile, write_whole};
+pub use run_dir::{FileError, RunDirectory, RunFile, read_file, write_whole};
 pub use settings::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
     FederationSettings, FormatSettings, ModelSettings, NoiseLevel, NoiseSampler, Overrides,

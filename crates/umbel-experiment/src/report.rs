@@ -33,5 +33,6 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use page::render;
+pub use diagnostics::HEADING as NOT_COVERED;
+pub use page::{render, render_partition};
 pub use record::{ReportError, RunRecord};

@@ -5,6 +5,19 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The content of a file.
+///
+/// # Errors
+///
+/// The system cannot read it; the error names it.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, FileError> {
+    fs::read(path).map_err(|source| FileError {
+        what: "cannot read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {}: {source}", path.display())]
@@ -39,6 +52,8 @@ pub enum RunFile {
     SigningKey,
     /// What came out.
     Summary,
+    /// The public list of words, where the data are texts: what a prediction needs besides settings and model.
+    Vocabulary,
 }
 
 impl RunFile {
@@ -54,6 +69,7 @@ impl RunFile {
             Self::Report => "report.html",
             Self::SigningKey => "signing.key",
             Self::Summary => "summary.json",
+            Self::Vocabulary => "vocabulary",
         }
     }
 }
@@ -175,12 +191,7 @@ impl RunDirectory {
 
     /// The content of one of its files.
     pub fn read(&self, file: RunFile) -> Result<Vec<u8>, FileError> {
-        let path = self.file(file);
-        fs::read(&path).map_err(|source| FileError {
-            what: "cannot read",
-            path,
-            source,
-        })
+        read_file(&self.file(file))
     }
 
     /// Writes one of its files whole, in place of what was there.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use umbel_experiment::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings,
-    PartitionSettings, QuantitySettings,
+    PartitionFacts, PartitionSettings, QuantitySettings,
 };
 use umbel_mechanisms::{Purpose, SimulationSeed};
 use umbel_train::{
@@ -13,8 +13,8 @@ use umbel_train::{
     read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary,
 };
 
-use crate::SimulateError;
 use crate::prepare::to_single;
+use crate::{SimulateError, facts};
 
 /// The data of an experiment.
 #[derive(Debug)]
@@ -46,6 +46,19 @@ impl Data {
             test,
             partition,
         })
+    }
+
+    /// Who holds what. Computed on the clients' data: what only a simulator may see, and no ε covers.
+    pub fn partition_facts(&self, settings: &DataSettings) -> PartitionFacts {
+        facts::partition(settings, &self.train, &self.partition)
+    }
+
+    /// What each of the clients that the facts have labels of is called.
+    pub fn client_names(&self, facts: &PartitionFacts) -> Vec<String> {
+        let clients = 0..facts.labels.len();
+        clients
+            .map(|client| self.partition.name(client).into_owned())
+            .collect()
     }
 }
 

@@ -36,6 +36,19 @@ pub enum SimulateError {
     /// The engine refused an input: a fault of this program, or of a run that was changed while it lay.
     #[error(transparent)]
     Handle(#[from] HandleError),
+    /// The examples to predict are of another shape than those that were trained on.
+    #[error(
+        "`{}` has examples of {got} values, but the model was trained with {expected}",
+        path.display()
+    )]
+    InputShape {
+        /// The file of examples.
+        path: PathBuf,
+        /// The shape in training.
+        expected: String,
+        /// The shape that came.
+        got: String,
+    },
     /// The ledger of the run to resume does not hold.
     #[error("{}: {fault}", path.display())]
     Ledger {
@@ -92,6 +105,14 @@ pub enum SimulateError {
         path: PathBuf,
         /// What is wrong with it.
         source: SettingError,
+    },
+    /// The model of a run cannot be used.
+    #[error("`{}`: {reason}", path.display())]
+    RunModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A setting of local training is refused.
     #[error("`{key}`: {reason}")]

@@ -1,9 +1,10 @@
 //! What a run's summary says in words and numbers.
 
 use umbel_accounting::EpsilonBounds;
-use umbel_experiment::{HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
+use umbel_experiment::{DataSettings, HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
 use umbel_mechanisms::{CentralGaussian, NoiseKind};
 use umbel_protocol::Sampling;
+use umbel_train::{Dataset, Partition};
 
 use crate::Prepared;
 
@@ -67,10 +68,8 @@ fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
 }
 
 /// Who holds what, for the report.
-pub(crate) fn partition(prepared: &Prepared) -> PartitionFacts {
-    let summary = prepared
-        .partition
-        .summary(prepared.train.labels(), prepared.train.n_classes());
+pub(crate) fn partition(settings: &DataSettings, train: &Dataset, partition: &Partition) -> PartitionFacts {
+    let summary = partition.summary(train.labels(), train.n_classes());
     let count = |count: usize| count as u64;
     #[allow(
         clippy::cast_possible_truncation,
@@ -79,7 +78,7 @@ pub(crate) fn partition(prepared: &Prepared) -> PartitionFacts {
     )]
     let examples_median = summary.median_examples.round() as u64;
     PartitionFacts {
-        kind: prepared.experiment.data.partition.kind().to_owned(),
+        kind: settings.partition.kind().to_owned(),
         clients: count(summary.n_clients),
         examples: count(summary.n_examples),
         examples_min: count(summary.min_examples),
@@ -94,7 +93,7 @@ pub(crate) fn partition(prepared: &Prepared) -> PartitionFacts {
                 clients: count(bin.n_clients),
             })
             .collect(),
-        classes: count(prepared.train.n_classes()),
+        classes: count(train.n_classes()),
         labels: summary
             .labels
             .iter()

@@ -62,12 +62,7 @@ impl Prepared {
             test,
             partition,
         } = Data::load(&experiment.data, seed)?;
-        let spec = match &experiment.model {
-            ModelSettings::Mlp { hidden } => ModelSpec::mlp(hidden),
-            ModelSettings::Softmax => ModelSpec::Softmax,
-            other => unreachable!("the settings know no model {other:?}"),
-        };
-        let model = spec.build(train.shape(), train.n_classes())?;
+        let model = build_model(&experiment, &train)?;
         let mut initial = vec![0.0; model.n_parameters()];
         model.initialize(&mut initial, &mut rng(Purpose::Initialisation));
 
@@ -142,6 +137,19 @@ impl Prepared {
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
         self.plan.settings().mechanism.noise_multiplier()
     }
+}
+
+/// The model of the experiment, for examples like those of `dataset`.
+pub(crate) fn build_model(
+    experiment: &Experiment,
+    dataset: &Dataset,
+) -> Result<Box<dyn Model>, SimulateError> {
+    let spec = match &experiment.model {
+        ModelSettings::Mlp { hidden } => ModelSpec::mlp(hidden),
+        ModelSettings::Softmax => ModelSpec::Softmax,
+        other => unreachable!("the settings know no model {other:?}"),
+    };
+    Ok(spec.build(dataset.shape(), dataset.n_classes())?)
 }
 
 /// The public number of clients. What is declared does not follow the data: clients that are not there have no examples.

@@ -9,11 +9,13 @@ use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::{self, CloseStatus, to_hex};
 use umbel_experiment::report::{self, RunRecord};
 use umbel_experiment::{
-    Evaluation, Experiment, PartitionOnly, RoundMetrics, RunFile, Status, Summary, Timing,
+    Evaluation, Experiment, FormatSettings, PartitionOnly, RoundMetrics, RunFile, Status, Summary, Timing,
+    read_file,
 };
 use umbel_protocol::BudgetExhausted;
 use umbel_train::to_safetensors;
 
+use crate::predict::shape_text;
 use crate::session::Session;
 use crate::{Prepared, SimulateError, Step, World, facts};
 
@@ -113,14 +115,21 @@ fn finish(
 ) -> Result<Summary, SimulateError> {
     let settings = prepared.plan.settings();
     let metadata = BTreeMap::from([
+        ("classes".to_owned(), prepared.train.n_classes().to_string()),
         ("format".to_owned(), "umbel-model-v1".to_owned()),
         ("name".to_owned(), prepared.experiment.name.clone()),
         ("rounds".to_owned(), session.rounds.len().to_string()),
+        ("shape".to_owned(), shape_text(prepared.train.shape())),
     ]);
     let model = to_safetensors(prepared.model.as_ref(), world.run().parameters(), &metadata);
     let model_sha256: ledger::Digest = Sha256::digest(&model).into();
     session.directory()?.write(RunFile::Model, &model)?;
     drop(model);
+    // What a prediction needs besides the model and the settings lies beside them.
+    if let FormatSettings::Text(text) = &prepared.experiment.data.format {
+        let words = read_file(&text.vocabulary)?;
+        session.directory()?.write(RunFile::Vocabulary, &words)?;
+    }
 
     let evaluation = |line: &RoundMetrics| Evaluation {
         round: line.round,
@@ -156,7 +165,7 @@ fn finish(
         ledger: session.ledger_facts(),
         simulator_only: PartitionOnly {
             covered_by_epsilon: false,
-            partition: facts::partition(prepared),
+            partition: facts::partition(&prepared.experiment.data, &prepared.train, &prepared.partition),
         },
     };
     let mut text = serde_json::to_string_pretty(&summary).map_err(json_fault)?;

@@ -46,6 +46,7 @@ mod evaluation;
 mod local;
 mod model;
 mod partition;
+mod prediction;
 mod reader;
 mod rng;
 mod tokenizer;
@@ -59,13 +60,14 @@ pub use dataset::{DataError, Dataset, Features};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
 pub use local::{LocalReport, LocalTrainer, LocalTraining, Optimizer, SettingError, Sgd, TrainingWorkspace};
 pub use model::{
-    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError,
-    ModelSpec, ParameterView, SgdStep, Workspace, from_safetensors, to_safetensors,
+    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError, ModelSpec,
+    ParameterView, SgdStep, Workspace, from_safetensors, safetensors_metadata, to_safetensors,
 };
 pub use partition::{
     ClientLabels, HistogramBin, LABELLED_CLIENTS, Partition, PartitionError, PartitionSpec, PartitionSummary,
     QuantitySkew,
 };
+pub use prediction::predict;
 pub use reader::{
     ClientKeys, Column, ColumnKind, CsvSchema, CsvTable, IdxArray, LabelValues, MAX_IDX_BYTES, Place,
     ReadError, ReadFault, TextOptions, TextTable, Vocabulary, read_client_keys, read_csv, read_idx,

@@ -17,7 +17,9 @@ mod text_pool;
 mod vector;
 mod workspace;
 
-pub use self::checkpoint::{Checkpoint, CheckpointError, from_safetensors, to_safetensors};
+pub use self::checkpoint::{
+    Checkpoint, CheckpointError, from_safetensors, safetensors_metadata, to_safetensors,
+};
 pub use self::clipping::ClippingReport;
 pub use self::cnn::CnnSpec;
 pub use self::layer::Activation;

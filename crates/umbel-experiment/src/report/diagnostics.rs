@@ -11,8 +11,8 @@ use super::{
     view::RunView,
 };
 
-/// The heading under which every diagnostic stands.
-pub(super) const HEADING: &str = "Seen by the simulator only, not covered by ε";
+/// The heading under which everything stands that is computed on clients' data without noise.
+pub const HEADING: &str = "Seen by the simulator only, not covered by ε";
 
 /// The diagnostics of all runs, or nothing where none has any.
 pub(super) fn section(markup: &mut Markup, runs: &[RunView<'_>]) {
@@ -170,21 +170,42 @@ fn partitions(markup: &mut Markup, runs: &[RunView<'_>]) {
         } else {
             String::new()
         };
-        let title = format!("Examples by client{whose}");
-        histogram::draw(
-            markup,
-            field::list(partition, "/histogram"),
-            &title,
-            &in_words(partition),
-        );
-        let title = format!("Labels by client{whose}");
-        heat_map::draw(
-            markup,
-            field::list(partition, "/labels"),
-            field::number(partition, "/clients"),
-            &title,
-        );
+        draw_partition(markup, partition, &whose);
     }
+}
+
+/// Sizes and labels of the clients of one partition.
+fn draw_partition(markup: &mut Markup, partition: &Value, whose: &str) {
+    let title = format!("Examples by client{whose}");
+    histogram::draw(
+        markup,
+        field::list(partition, "/histogram"),
+        &title,
+        &in_words(partition),
+    );
+    let title = format!("Labels by client{whose}");
+    heat_map::draw(
+        markup,
+        field::list(partition, "/labels"),
+        field::number(partition, "/clients"),
+        &title,
+    );
+}
+
+/// A section with one partition alone.
+pub(super) fn partition_section(markup: &mut Markup, partition: &Value) {
+    markup.element("section", &[("class", "diagnostics")], |markup| {
+        markup.leaf("h2", &[], HEADING);
+        markup.leaf(
+            "p",
+            &[],
+            "Counted on the clients' data without noise; nothing bounds what it tells about a client.",
+        );
+        markup.element("div", &[("class", "cards")], |markup| {
+            draw_partition(markup, partition, "")
+        });
+    });
+    markup.line();
 }
 
 /// The partition in a line: `by-key: 539 clients, 25,842 examples, 19 to 48 each, median 48`.

@@ -1,5 +1,7 @@
 //! The page as a whole.
 
+use serde_json::Value;
+
 use super::{
     diagnostics, facts, header, markup::Markup, privacy, progress, record::RunRecord, style::STYLE,
     view::RunView,
@@ -15,6 +17,30 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// What the records do not hold is left out; the result depends on nothing but the records.
 pub fn render(runs: &[RunRecord]) -> String {
     let runs = RunView::all(runs);
+    document(&header::title(&runs), |page| {
+        header::header(page, &runs);
+        progress::section(page, &runs);
+        privacy::section(page, &runs);
+        facts::section(page, &runs);
+        diagnostics::section(page, &runs);
+    })
+}
+
+/// Renders who holds what as a page of the same kind. `facts` are those that a run's summary has of its partition.
+///
+/// They are computed on the clients' data: the page says that only a simulator may see them and that no ε covers them.
+pub fn render_partition(name: &str, facts: &Value) -> String {
+    document(&format!("{name}: who holds what"), |page| {
+        page.element("header", &[], |page| {
+            page.leaf("p", &[("class", "eyebrow")], "Umbel data partition");
+            page.leaf("h1", &[], name);
+        });
+        page.line();
+        diagnostics::partition_section(page, facts);
+    })
+}
+
+fn document(title: &str, body: impl FnOnce(&mut Markup)) -> String {
     let mut page = Markup::default();
     page.verbatim("<!doctype html>\n");
     page.element("html", &[("lang", "en")], |page| {
@@ -34,19 +60,11 @@ pub fn render(runs: &[RunRecord]) -> String {
             );
             // Without this, browsers ask the server for an icon.
             page.void("link", &[("rel", "icon"), ("href", "data:,")]);
-            page.leaf("title", &[], &header::title(&runs));
+            page.leaf("title", &[], title);
             page.element("style", &[], |page| page.verbatim(STYLE));
         });
         page.line();
-        page.element("body", &[], |page| {
-            page.element("main", &[], |page| {
-                header::header(page, &runs);
-                progress::section(page, &runs);
-                privacy::section(page, &runs);
-                facts::section(page, &runs);
-                diagnostics::section(page, &runs);
-            });
-        });
+        page.element("body", &[], |page| page.element("main", &[], body));
         page.line();
     });
     page.line();

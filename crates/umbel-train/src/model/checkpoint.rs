@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors};
 
 use super::Model;
 
@@ -168,13 +168,25 @@ pub fn from_safetensors(model: &dyn Model, bytes: &[u8]) -> Result<Checkpoint, C
             name: name.to_owned(),
         });
     }
-    let metadata = header
-        .metadata()
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    Ok(Checkpoint { parameters, metadata })
+    Ok(Checkpoint {
+        parameters,
+        metadata: metadata_of(&header),
+    })
+}
+
+/// The metadata of a safetensors file, whatever its tensors are.
+///
+/// # Errors
+///
+/// A damaged file.
+pub fn safetensors_metadata(bytes: &[u8]) -> Result<BTreeMap<String, String>, CheckpointError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    Ok(metadata_of(&header))
+}
+
+fn metadata_of(header: &Metadata) -> BTreeMap<String, String> {
+    let pairs = header.metadata().iter().flatten();
+    pairs.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn json(value: impl Into<serde_json::Value>) -> String {
