@@ -227,7 +227,31 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("name=", &["name", "letters, digits"]),
     ("seed=-1", &["seed", "at least 0", "got -1"]),
     ("seed=1.5", &["seed", "whole number", "1.5"]),
-    ("data.format=csv", &["data.format", "\"idx\"", "csv"]),
+    (
+        "data.format=parquet",
+        &["data.format", "\"csv\" or \"idx\" or \"text\"", "parquet"],
+    ),
+    ("data.format=csv", &["unknown setting `data.train.labels`"]),
+    (
+        "data.augmentation={ word_dropout = 0.1 }",
+        &["data.augmentation.word_dropout", "`data.augmentation.shift`"],
+    ),
+    (
+        "data.augmentation={ shift = 8 }",
+        &["data.augmentation", "smaller than height and width", "got 8"],
+    ),
+    (
+        "data.partition={ kind = \"shards\", clients = 400 }",
+        &["data.partition", "480 examples", "400 × 2"],
+    ),
+    (
+        "data.partition={ kind = \"pathological\", clients = 4, labels = 99 }",
+        &["data.partition", "got 99 for each of 4 clients"],
+    ),
+    (
+        "data.partition={ kind = \"sizes\", sizes = [400, 81] }",
+        &["data.partition", "sum to 481", "480 examples"],
+    ),
     ("data.pool=0", &["data.pool", "at least 1", "got 0"]),
     ("data.pool=3", &["data", "8", "3"]),
     ("data.pool=9000000000000000000", &["data", "9000000000000000000"]),

@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod budget;
+mod data;
 mod digits;
 mod full_disk;
 mod interruption;

@@ -298,8 +298,10 @@ fn files(data: &mut Section, key: &str, format: &str, directory: &Path) -> Resul
     if clients.is_some() {
         client_column.get_or_insert_with(|| "writer".to_owned());
     } else if has_labels && client_column.is_some() {
-        let expected = "left away, or with `clients`, the table that has the column";
-        return section.refuse("client_column", expected, "it without `clients`");
+        return Err(SettingError::Missing {
+            key: section.name("clients"),
+            expected: "the table that has the column `client_column`, as for partition \"by-key\"".to_owned(),
+        });
     }
     Ok(DataFiles {
         examples,

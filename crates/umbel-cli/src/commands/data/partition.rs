@@ -94,7 +94,12 @@ fn histogram(facts: &PartitionFacts) -> Vec<String> {
         .max()
         .unwrap_or(0)
         .max(1);
-    let bars = facts.histogram.iter().zip(&ranges).map(|(bin, range)| {
+    let bins = facts
+        .histogram
+        .iter()
+        .zip(&ranges)
+        .filter(|(bin, _)| bin.clients > 0);
+    let bars = bins.map(|(bin, range)| {
         let bar = "━".repeat(usize::try_from((bin.clients * BAR).div_ceil(most)).unwrap_or(0));
         format!("  {range:>width$} {bar} {}", bin.clients)
             .trim_end()

@@ -230,7 +230,7 @@ fn client_keys_come_from_a_file_or_from_a_column() {
             &IDX.replace("labels = \"b\"", "labels = \"b\", client_column = \"x\""),
             IID,
         ],
-        "`data.train.client_column` must be left away, or with `clients`, the table that has the column, got it without `clients`",
+        "`data.train.clients` is missing: expected the table that has the column `client_column`, as for partition \"by-key\"",
     );
     let column = TEXT.replace("a.tsv\"", "a.tsv\", client_column = \"movie\"");
     assert!(parse(&[&column, by_key].concat()).unwrap().data.has_client_keys());
