@@ -234,7 +234,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("data.format=csv", &["unknown setting `data.train.labels`"]),
     (
         "data.augmentation={ word_dropout = 0.1 }",
-        &["data.augmentation.word_dropout", "`data.augmentation.shift`"],
+        &["data.augmentation.word_dropout", "`data.augmentation.flip`"],
     ),
     (
         "data.augmentation={ shift = 8 }",

@@ -149,7 +149,7 @@ fn settings_of_another_format_are_unknown() {
     );
     check_refused(
         &[IDX, IID, "augmentation = { word_dropout = 0.1 }\n"],
-        "unknown setting `data.augmentation.word_dropout`: did you mean `data.augmentation.shift`?",
+        "unknown setting `data.augmentation.word_dropout`: did you mean `data.augmentation.flip`?",
     );
     check_refused(
         &[CSV, AGE, IID, "augmentation = { flip = true }\n"],
