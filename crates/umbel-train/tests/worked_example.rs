@@ -6,19 +6,19 @@ const X: [f32; 3] = [1.0, 2.0, 3.0];
 const LABEL: [u32; 1] = [1];
 
 /// W₁, b₁, W₂, b₂, row by row, as the flat vector has them.
-const BEFORE: [f32; 12] = [
+const BEFORE: [f32; 14] = [
     0.1, 0.5, 0.2, -0.4, 0.3, -0.2, // W₁
     0.1, 0.2, // b₁
     0.4, 0.2, 0.3, -0.5, // W₂
     0.1, 0.1, // b₂
 ];
-const GRADIENT: [f32; 12] = [
+const GRADIENT: [f32; 14] = [
     0.16, 0.0, 0.32, 0.0, 0.48, 0.0, // by W₁
     0.16, 0.0, // by b₁
     1.05, -0.9, 0.0, 0.0, // by W₂
     0.7, -0.6, // by b₂
 ];
-const AFTER: [f32; 12] = [
+const AFTER: [f32; 14] = [
     0.084, 0.5, 0.168, -0.4, 0.252, -0.2, // W₁
     0.084, 0.2, // b₁
     0.295, 0.29, 0.3, -0.5, // W₂
@@ -32,7 +32,7 @@ fn network() -> Box<dyn Model> {
         dropout: 0.0,
         loss: Loss::SquaredError,
     };
-    spec.build(&[3], 2).unwrap()
+    spec.build(&[3], 2).expect("a model of two layers")
 }
 
 #[track_caller]
@@ -49,7 +49,7 @@ fn assert_close(got: &[f32], expected: &[f32]) {
 
 #[test]
 fn forward_and_backward() {
-    let (network, mut gradient) = (network(), [0.0; 12]);
+    let (network, mut gradient) = (network(), [0.0; 14]);
     let batch = Batch::new(&X, &LABEL);
     let loss = network.loss_and_gradient(&BEFORE, batch, &mut gradient, &mut Workspace::new());
     assert!((loss - 0.425).abs() < 1e-6, "{loss}");
@@ -79,7 +79,7 @@ fn one_step() {
 
 #[test]
 fn the_clipped_gradient() {
-    let (network, mut sum) = (network(), [0.0; 12]);
+    let (network, mut sum) = (network(), [0.0; 14]);
     let batch = Batch::new(&X, &LABEL);
     network.add_clipped_gradients(&BEFORE, batch, 1.0, &mut sum, &mut Workspace::new());
     assert_close(&sum, &GRADIENT.map(|value| value * 0.563_749));
