@@ -60,8 +60,8 @@ pub use dataset::{DataError, Dataset, Features};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
 pub use local::{LocalReport, LocalTrainer, LocalTraining, Optimizer, SettingError, Sgd, TrainingWorkspace};
 pub use model::{
-    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError, ModelSpec,
-    ParameterView, SgdStep, Workspace, from_safetensors, safetensors_metadata, to_safetensors,
+    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError,
+    ModelSpec, ParameterView, SgdStep, Workspace, from_safetensors, safetensors_metadata, to_safetensors,
 };
 pub use partition::{
     ClientLabels, HistogramBin, LABELLED_CLIENTS, Partition, PartitionError, PartitionSpec, PartitionSummary,
