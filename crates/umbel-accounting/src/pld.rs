@@ -7,6 +7,8 @@ mod merge;
 mod numeric;
 mod outline;
 mod pair;
+mod transform;
+mod wide;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -151,7 +153,7 @@ impl PldAccountant {
             Shape::General => {
                 let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
                 numeric::upper_epsilon(&applications, delta, target, &mut cache)
-                    .unwrap_or_else(|| rdp::epsilon(&applications, delta))
+                    .unwrap_or_else(|| without_transform(&applications, delta))
             }
         })
     }
@@ -160,7 +162,7 @@ impl PldAccountant {
 /// The transform's bounds; where they leave a gap, or there are none, the Rényi bound may be the better upper one.
 fn epsilon_bounds(applications: &Applications, delta: f64, cache: &mut Cache) -> (Option<f64>, f64) {
     let Some((lower, upper)) = numeric::epsilon(applications, delta, cache) else {
-        return (None, rdp::epsilon(applications, delta));
+        return (None, without_transform(applications, delta));
     };
     // The Rényi bound is above the truth, so above `lower`: it can only help where the bounds are apart.
     let upper = if upper > 1.01 * lower {
@@ -169,6 +171,22 @@ fn epsilon_bounds(applications: &Applications, delta: f64, cache: &mut Cache) ->
         upper
     };
     (Some(lower), upper)
+}
+
+/// The upper bound where no grid fits: the Rényi bound, or 0 where a unit hardly ever is in a sample.
+///
+/// Unless it is, outputs have the same law, so δ(0) is at most the chance that it is in any.
+fn without_transform(applications: &Applications, delta: f64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+    let expected_samples: f64 = applications
+        .iter()
+        .map(|(primitive, count)| *count as f64 * primitive.chance_to_matter())
+        .sum();
+    if expected_samples * (1.0 + 1e-9) <= delta {
+        0.0
+    } else {
+        rdp::epsilon(applications, delta)
+    }
 }
 
 /// Which way a composition is accounted.

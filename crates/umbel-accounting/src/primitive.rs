@@ -51,6 +51,23 @@ pub(crate) enum DiscreteNoise {
     Laplace { scale: f64 },
 }
 
+impl Primitive {
+    /// Bound on the total variation distance of the pair: the chance that the unit is in the sample, or that it makes
+    /// another one leave.
+    pub(crate) fn chance_to_matter(&self) -> f64 {
+        match *self {
+            Self::DiscreteNoise { rate, .. }
+            | Self::FixedSizeGaussian { rate, .. }
+            | Self::Laplace { rate, .. }
+            | Self::SampledGaussian { rate, .. }
+            | Self::SampledReplaceOneGaussian { rate, .. }
+            | Self::Skellam { rate, .. }
+            | Self::ZeroConcentrated { rate, .. } => rate,
+            Self::Gaussian { .. } | Self::NonPrivate | Self::TruncatedGaussian { .. } => 1.0,
+        }
+    }
+}
+
 /// How often each primitive was applied.
 pub(crate) type Applications = Vec<(Primitive, u64)>;
 
@@ -411,7 +428,7 @@ fn shift(clip_norm: f64, factor: f64) -> Result<u64, String> {
     if shift < 1e15 {
         Ok(shift as u64)
     } else {
-        Err(format!("the clip norm {clip_norm} is too large for a grid"))
+        Err(format!("the clip norm {clip_norm:e} is too large for a grid"))
     }
 }
 

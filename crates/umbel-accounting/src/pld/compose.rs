@@ -4,14 +4,9 @@
 //! of the composed law to the ε that is asked for, so that round-off is relative to δ itself; what is left of it is
 //! bounded and charged.
 
-use std::cell::RefCell;
-use std::sync::Arc;
-
-use realfft::num_complex::Complex;
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
-
 use super::law::LossLaw;
-use super::outline::{Direction, Saddle, WINDOW_TAIL};
+use super::outline::{Direction, Saddle};
+use super::transform::{Precision, Product};
 
 /// δ(ε) in one direction at all grid points near the saddle, with certified bounds.
 #[derive(Debug)]
@@ -28,10 +23,21 @@ pub(super) struct Profile {
     excess: Vec<f64>,
     /// Bound on the absolute error of each value of `excess`.
     slack: f64,
+    /// The part of it for what lies outside of the window.
+    tail: f64,
     /// Bound on the relative error of δ from rounding in masses and exponents.
     relative: f64,
     /// Mass that was left out of the laws, in this direction.
     dropped: f64,
+}
+
+/// The losses ln(dP/dQ) between which a tilted law is composed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) low: f64,
+    pub(super) high: f64,
+    /// Bound on the mass outside of it.
+    pub(super) tail: f64,
 }
 
 /// Which certified end is asked for.
@@ -53,7 +59,12 @@ impl Profile {
     /// Composes `laws`, all on one grid, each as often as its count says, within the window of losses ln(dP/dQ).
     ///
     /// `None` if the window takes too many points.
-    pub(super) fn compose(laws: &[(&LossLaw, u64)], saddle: &Saddle, window: (f64, f64)) -> Option<Self> {
+    pub(super) fn compose(
+        laws: &[(&LossLaw, u64)],
+        saddle: &Saddle,
+        window: &Window,
+        precision: Precision,
+    ) -> Option<Self> {
         if let [(law, 1)] = laws {
             return Self::single(law, saddle.direction);
         }
@@ -62,8 +73,8 @@ impl Profile {
         #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
         let origin: f64 = laws.iter().map(|(law, count)| law.origin * *count as f64).sum();
         let (low, high) = (
-            ((window.0 - origin) / step).floor(),
-            ((window.1 - origin) / step).ceil() + 1.0,
+            ((window.low - origin) / step).floor(),
+            ((window.high - origin) / step).ceil() + 1.0,
         );
         if !(low.abs() < 1e15 && high.abs() < 1e15 && high - low < MOST_POINTS) {
             return None;
@@ -74,34 +85,17 @@ impl Profile {
             reason = "the range has just been checked"
         )]
         let (low, points) = (low as i64, (high - low) as usize);
-        let length = fast_length(points.max(16));
+        let length = precision.length(points);
 
-        let (forward, backward) = transforms(length);
-        let mut buffer = forward.make_input_vec();
-        let mut product: Option<Vec<Complex<f64>>> = None;
-        let (mut log_norm, mut relative, mut dropped, mut applications) = (0.0, 0.0, 0.0, 0.0);
+        let mut product = Product::new(length, precision);
+        let (mut log_norm, mut relative, mut dropped) = (0.0, 0.0, 0.0);
         let mut shift = 0_i64;
         for &(law, count) in laws {
             #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
             let times = count as f64;
             let tilted = Tilted::new(law, natural_tilt)?;
-            buffer.fill(0.0);
             let centre = tilted.mean_index;
-            let mut position = wrapped(law.first - centre, length);
-            for mass in &tilted.mass {
-                buffer[position] += mass;
-                position = if position + 1 == length { 0 } else { position + 1 };
-            }
-            let mut spectrum = forward.make_output_vec();
-            forward.process(&mut buffer, &mut spectrum).ok()?;
-            raise(&mut spectrum, times);
-            match &mut product {
-                None => product = Some(spectrum),
-                Some(product) => product
-                    .iter_mut()
-                    .zip(&spectrum)
-                    .for_each(|(into, value)| *into *= value),
-            }
+            product.multiply(&tilted.mass, wrapped(law.first - centre, length), count)?;
             shift = shift.checked_add(centre.checked_mul(i64::try_from(count).ok()?)?)?;
             log_norm += times * tilted.log_norm;
             relative += times * tilted.relative;
@@ -110,53 +104,39 @@ impl Profile {
                     Direction::Forward => law.dropped_p,
                     Direction::Backward => law.dropped_q,
                 };
-            applications += times;
         }
-        let mut product = product?;
-        // Real at both ends, as the spectrum of a real sequence is.
-        product[0].im = 0.0;
-        if length.is_multiple_of(2)
-            && let Some(last) = product.last_mut()
-        {
-            last.im = 0.0;
-        }
-        #[allow(clippy::cast_precision_loss, reason = "a length")]
-        let count = length as f64;
-        let mean_modulus = 2.0 * product.iter().map(|value| value.norm_sqr().sqrt()).sum::<f64>() / count;
-        let mean_square = 2.0 * product.iter().map(Complex::norm_sqr).sum::<f64>() / count;
-        let mut composed = buffer;
-        backward.process(&mut product, &mut composed).ok()?;
-        drop(product);
+        let composed = product.compose()?;
 
-        // The composed law in order of rising loss in this direction; negative values are round-off.
-        composed
-            .iter_mut()
-            .for_each(|value| *value = (*value / count).max(0.0));
-        composed.rotate_left(wrapped(low - shift, length));
+        // The composed law in order of rising loss in this direction.
+        let mut mass = composed.mass;
+        mass.rotate_left(wrapped(low - shift, length));
         let first = match saddle.direction {
             Direction::Forward => low,
             Direction::Backward => {
-                composed.reverse();
+                mass.reverse();
                 #[allow(clippy::cast_possible_wrap, reason = "lengths are far below 2^63")]
                 let length = length as i64;
                 1 - low - length
             }
         };
-        // Round-off in the masses, relative to the spectrum: the weights of `excess` bound what it does there, each mass by
-        // the mean modulus, or all of them together by Cauchy and Schwarz.
-        let unit = 4.0 * applications.max(1.0) * f64::EPSILON * count.log2();
-        let each = mean_modulus * geometric(saddle.tilt, step).min(count);
-        let together = (mean_square * geometric_square(saddle.tilt, step)).sqrt();
-        let slack = unit * each.min(together) + WINDOW_TAIL;
+        // What errors in the masses do under the weights of `excess`: each by its bound, or all together by Cauchy and
+        // Schwarz.
+        #[allow(clippy::cast_precision_loss, reason = "a length")]
+        let count = length as f64;
+        let each = composed.each * geometric(saddle.tilt, step).min(count);
+        let together = composed.together * geometric_square(saddle.tilt, step).sqrt();
+        // Exponents are rounded in proportion to their size, and the weights of `excess` in proportion to the distance.
+        let exponents = log_norm.abs() + saddle.tilt * window.low.abs().max(window.high.abs()) + 2.0;
         Some(Self {
             step,
             tilt: saddle.tilt,
             origin: saddle.direction.sign() * origin,
             first,
             log_norm,
-            excess: excess(composed, saddle.tilt, step),
-            slack,
-            relative: relative + 4.0 * f64::EPSILON * (log_norm.abs() + 2.0),
+            excess: excess(mass, saddle.tilt, step),
+            slack: each.min(together) + window.tail,
+            tail: window.tail,
+            relative: relative + f64::EPSILON * (4.0 * exponents + 4.0 * count),
             dropped,
         })
     }
@@ -173,6 +153,7 @@ impl Profile {
                 (1 - law.first - masses.len() as i64, law.dropped_q)
             }
         };
+        #[allow(clippy::cast_precision_loss, reason = "a length")]
         Some(Self {
             step: law.step,
             tilt: 0.0,
@@ -181,7 +162,8 @@ impl Profile {
             log_norm: tilted.log_norm,
             excess: excess(masses, 0.0, law.step),
             slack: 0.0,
-            relative: tilted.relative,
+            tail: 0.0,
+            relative: tilted.relative + 4.0 * f64::EPSILON * law.mass.len() as f64,
             dropped,
         })
     }
@@ -225,31 +207,18 @@ impl Profile {
                 });
             }
             End::Upper => {}
-            // The lower end is nothing far to the left, where round-off exceeds it: start from where it is something.
-            End::Lower => {
-                let reach = self.excess.len() - start;
-                let known = (0..=64)
-                    .map(|i| above - 1 - i * (reach - 1) / 64)
-                    .find(|&position| !holds(position));
-                match known {
-                    Some(position) => below = position,
-                    None => {
-                        return (self.loss(start) <= 0.0).then_some(Answer {
-                            epsilon: 0.0,
-                            noise: 0.0,
-                        });
-                    }
+            // The lower end is nothing far to the left, where round-off exceeds it.
+            End::Lower => match self.last_above(start, target) {
+                Some(position) => (below, above) = (position, position + 1),
+                None => {
+                    return (self.loss(start) <= 0.0).then_some(Answer {
+                        epsilon: 0.0,
+                        noise: 0.0,
+                    });
                 }
-            }
+            },
         }
-        while above - below > 1 {
-            let middle = usize::midpoint(above, below);
-            if holds(middle) {
-                above = middle
-            } else {
-                below = middle
-            }
-        }
+        (below, above) = bisect_positions(below, above, holds);
         if above >= self.excess.len() {
             return None;
         }
@@ -274,6 +243,21 @@ impl Profile {
         })
     }
 
+    /// The last position from `start` on at which the lower end of ln δ is above `target`.
+    fn last_above(&self, start: usize, target: f64) -> Option<usize> {
+        // Excesses are at most one: further up nothing can be above.
+        let log_threshold = |position: usize| target - self.log_norm + self.tilt * self.loss(position);
+        let last = self.excess.len().checked_sub(1)?;
+        let (_, top) = bisect_positions(start, last, |position| log_threshold(position) > 0.7);
+        let mut threshold = log_threshold(top).exp();
+        let shrinking = (-self.tilt * self.step).exp();
+        (start..=top).rev().find(|&position| {
+            let above = self.excess[position] - self.slack > threshold * (1.0 + 1e-9);
+            threshold *= shrinking;
+            above && self.log_delta_at(position, End::Lower) > target
+        })
+    }
+
     /// Certified upper or lower bound on ln δ at `epsilon`; minus infinity is no lower bound at all.
     pub(super) fn log_delta(&self, epsilon: f64, end: End) -> Option<f64> {
         let position = ((epsilon - self.origin) / self.step).floor();
@@ -282,8 +266,7 @@ impl Profile {
         #[allow(clippy::cast_precision_loss, reason = "a length")]
         if offset >= self.excess.len() as f64 - 1.0 {
             // Beyond the window the tilted law has no more than the tail that was charged; a bounded loss ends there.
-            let rest = (self.log_norm - self.tilt * epsilon + WINDOW_TAIL.ln()).exp();
-            let rest = if self.slack > 0.0 { rest } else { 0.0 };
+            let rest = self.tail * (self.log_norm - self.tilt * epsilon).exp();
             return (end == End::Upper).then(|| (rest + self.dropped).ln().min(0.0));
         }
         if offset < 0.0 {
@@ -410,17 +393,17 @@ impl Tilted {
     }
 }
 
-/// Raises every value to the power `times`. Below e^-80 of the largest it would be lost in round-off, and is set to 0.
-fn raise(spectrum: &mut [Complex<f64>], times: f64) {
-    let negligible = (-160.0 / times).exp();
-    for value in spectrum {
-        let square = value.norm_sqr();
-        *value = if square < negligible {
-            Complex::new(0.0, 0.0)
+/// Two neighbours between `below`, where `holds` is false, and `above`, where it is true, at which that changes.
+fn bisect_positions(mut below: usize, mut above: usize, holds: impl Fn(usize) -> bool) -> (usize, usize) {
+    while above - below > 1 {
+        let middle = usize::midpoint(above, below);
+        if holds(middle) {
+            above = middle;
         } else {
-            Complex::from_polar((0.5 * times * square.ln()).exp(), value.arg() * times)
-        };
+            below = middle;
+        }
     }
+    (below, above)
 }
 
 /// Backward recursion with positive terms only for `Profile::excess`, in place.
@@ -436,27 +419,6 @@ fn excess(mut ordered: Vec<f64>, tilt: f64, step: f64) -> Vec<f64> {
         value = decay * value + gain * weighted;
     }
     ordered
-}
-
-thread_local! {
-    /// Tables of short transforms: making them takes longer than a transform, and the lengths are few.
-    static PLANNER: RefCell<RealFftPlanner<f64>> = RefCell::new(RealFftPlanner::new());
-}
-
-/// Lengths whose tables are kept: 16 MiB each at most.
-const KEPT_LENGTH: usize = 1 << 20;
-
-type Transforms = (Arc<dyn RealToComplex<f64>>, Arc<dyn ComplexToReal<f64>>);
-
-fn transforms(length: usize) -> Transforms {
-    let plan = |planner: &mut RealFftPlanner<f64>| {
-        (planner.plan_fft_forward(length), planner.plan_fft_inverse(length))
-    };
-    if length <= KEPT_LENGTH {
-        PLANNER.with_borrow_mut(plan)
-    } else {
-        plan(&mut RealFftPlanner::new())
-    }
 }
 
 /// Σ_{k≥1} e^{−lkD}(1 − e^{−kD}): the weight of an error of one in every mass.
@@ -484,31 +446,9 @@ fn wrapped(index: i64, length: usize) -> usize {
     position
 }
 
-/// The smallest power of two, or three or five times one, that is at least `least`, and even. Few lengths mean few
-/// tables.
-fn fast_length(least: usize) -> usize {
-    let mut best = least.next_power_of_two();
-    for odd in [3, 5] {
-        let mut candidate = 2 * odd;
-        while candidate < least {
-            candidate *= 2;
-        }
-        best = best.min(candidate);
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_are_even_and_close() {
-        for least in [16, 17, 1000, 4097, 1_000_003] {
-            let length = fast_length(least);
-            assert!(length >= least && length.is_multiple_of(2) && length < 2 * least);
-        }
-    }
 
     #[test]
     fn the_recursion_equals_the_direct_sum() {

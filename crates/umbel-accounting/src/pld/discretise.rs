@@ -115,7 +115,8 @@ pub(super) fn lower_law(
         let reach = reach(tail) * pair.noise;
         let (low, high) = (-reach, 1.0 + reach);
         LossLaw::fits(step, pair.loss(low), pair.loss(high))?;
-        fill(merger, SUB_CELL * step, pair, low, high)
+        let cell_step = merger.cell_step();
+        fill(merger, cell_step, pair, low, high)
     };
     match *primitive {
         Primitive::Gaussian { mu } => gaussian(
@@ -132,15 +133,17 @@ pub(super) fn lower_law(
             let pair = ReplaceOneGaussian { rate, noise };
             let high = 1.0 + reach(tail) * noise;
             LossLaw::fits(step, -pair.loss(high), pair.loss(high))?;
-            merger = Merger::around_zero(step, direction, -pair.loss(high));
-            fill(&mut merger, SUB_CELL * step, &pair, -high, high)?;
+            merger = Merger::symmetric(step);
+            let cell_step = merger.cell_step();
+            fill(&mut merger, cell_step, &pair, 0.0, high)?;
         }
         Primitive::Laplace { rate, scale } => {
             let pair = SampledLaplace { rate, scale };
             let (lowest, highest) = (pair.loss(0.0), pair.loss(1.0));
             LossLaw::fits(step, lowest, highest)?;
             merger.push(lowest, 0.5 * lowest.exp());
-            fill(&mut merger, SUB_CELL * step, &pair, 0.0, 1.0)?;
+            let cell_step = merger.cell_step();
+            fill(&mut merger, cell_step, &pair, 0.0, 1.0)?;
             merger.push(highest, 0.5 * (highest - 1.0 / scale).exp());
         }
         Primitive::DiscreteNoise { noise, shift, rate } => {
@@ -164,6 +167,22 @@ pub(super) fn is_attained(primitive: &Primitive) -> bool {
         primitive,
         Primitive::TruncatedGaussian { .. } | Primitive::FixedSizeGaussian { .. }
     )
+}
+
+/// The largest loss that can occur in `direction`.
+pub(super) fn largest_loss(primitive: &Primitive, direction: Direction) -> f64 {
+    let (forward, backward) = match *primitive {
+        Primitive::SampledGaussian { rate, .. } => (f64::INFINITY, -(-rate).ln_1p()),
+        Primitive::Laplace { rate, scale } => {
+            let pair = SampledLaplace { rate, scale };
+            (pair.loss(1.0), -pair.loss(0.0))
+        }
+        _ => (f64::INFINITY, f64::INFINITY),
+    };
+    match direction {
+        Direction::Forward => forward,
+        Direction::Backward => backward,
+    }
 }
 
 /// Nodes that give moments of the loss to many digits, at a cost that does not depend on any grid.
@@ -299,14 +318,42 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
         shares(&GAUSS_LEGENDRE_4, step),
         shares(&GAUSS_LEGENDRE_6, step),
     ];
+    let block = BlockRule::new(step);
     while x < high {
         let boundary = pair.point(grid(bin + 1));
-        // A block of cells whose widths and densities are alike, as slopes fall or rise throughout.
-        let (block_end, after) = (bin + BLOCK, pair.point(grid(bin + BLOCK)));
+        // A block of cells whose widths and densities are alike: on either side of loss 0 slopes fall or rise throughout.
+        let block_end = if bin < 0 {
+            (bin + BLOCK).min(0)
+        } else {
+            bin + BLOCK
+        };
+        let after = pair.point(grid(block_end));
         let widest = step * pair.slope(grid(bin), x).max(pair.slope(grid(block_end), after));
         if at_boundary && boundary - x <= cell && widest <= cell && after <= high {
             // How much the logarithm of the density changes over a cell decides how many nodes it needs.
             let change = widest.max(boundary - x) * pair.steepness(x).max(pair.steepness(after));
+            let bend = (pair.slope(grid(bin), x) / pair.slope(grid(block_end), after))
+                .ln()
+                .abs();
+            #[allow(clippy::cast_precision_loss, reason = "a block is short")]
+            let across = BLOCK as f64 * change;
+            if block_end - bin == BLOCK && across < SMOOTH && bend < SMOOTH {
+                let start = grid(bin);
+                let densities = block.nodes.map(|offset| pair.loss_density(start + offset));
+                for weights in &block.bins {
+                    let (mut below, mut above) = (0.0, 0.0);
+                    for ((density, to_below), to_above) in
+                        densities.iter().zip(&weights.below).zip(&weights.above)
+                    {
+                        below += density * to_below;
+                        above += density * to_above;
+                    }
+                    sink.put(bin, below.max(0.0), above.max(0.0));
+                    bin += 1;
+                }
+                x = after;
+                continue;
+            }
             let rule = &rules[match change {
                 change if change < 1e-3 => 0,
                 change if change < 0.03 => 1,
@@ -315,11 +362,13 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
             }];
             while bin < block_end {
                 let start = grid(bin);
+                let (mut below, mut above) = (0.0, 0.0);
                 for node in rule {
                     let mass = node.weight * pair.loss_density(start + node.offset);
-                    sink.put(start + node.offset, bin, (node.below, node.above), mass);
+                    below += node.below * mass;
+                    above += node.above * mass;
                 }
-                sink.end_cell();
+                sink.put(bin, below, above);
                 bin += 1;
             }
             x = after;
@@ -329,15 +378,17 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
         let next = (x + cell).min(boundary).min(high);
         let width = next - x;
         let start = grid(bin);
+        let (mut below, mut above) = (0.0, 0.0);
         for (node, weight) in GAUSS_LEGENDRE_6 {
             let at = x + node * width;
             let loss = pair.loss(at);
             let within = (loss - start).clamp(0.0, step);
-            let above = (-within).exp_m1() / whole;
+            let share = (-within).exp_m1() / whole;
             let mass = weight * width * pair.log_density(at, loss).exp();
-            sink.put(loss, bin, ((1.0 - above).max(0.0), above), mass);
+            below += mass * (1.0 - share).max(0.0);
+            above += mass * share;
         }
-        sink.end_cell();
+        sink.put(bin, below, above);
         cells += 1;
         if cells > MOST_CELLS {
             return None;
@@ -351,29 +402,74 @@ fn fill(sink: &mut impl Sink, step: f64, pair: &impl MonotonePair, low: f64, hig
     Some(())
 }
 
-/// What takes masses between grid points: their loss, the grid cell, and the shares of both its points when dots are
-/// connected.
+/// What takes the masses of cells in order of rising loss. Each lies within one grid cell, and is given by what its two
+/// points get when dots are connected, which says what its mass is under P and under Q.
 pub(super) trait Sink {
-    fn put(&mut self, loss: f64, bin: i64, shares: (f64, f64), mass: f64);
-
-    /// All masses since the last call are the integral over one cell.
-    fn end_cell(&mut self);
+    fn put(&mut self, bin: i64, below: f64, above: f64);
 }
 
 impl Sink for LossLaw {
     #[inline]
-    fn put(&mut self, _loss: f64, bin: i64, (below, above): (f64, f64), mass: f64) {
+    fn put(&mut self, bin: i64, below: f64, above: f64) {
         #[allow(
             clippy::cast_sign_loss,
             clippy::cast_possible_truncation,
             reason = "bins start at the first one"
         )]
         let index = ((bin - self.first).max(0) as usize).min(self.mass.len() - 2);
-        self.mass[index] += below * mass;
-        self.mass[index + 1] += above * mass;
+        self.mass[index] += below;
+        self.mass[index + 1] += above;
     }
+}
 
-    fn end_cell(&mut self) {}
+/// For a block of grid cells on which the density is all but straight: a few nodes for all of them.
+#[derive(Debug)]
+struct BlockRule {
+    /// Places in the block.
+    nodes: [f64; 6],
+    bins: Vec<BinWeights>,
+}
+
+/// What the density at each node adds to the masses at both points of one grid cell.
+#[derive(Debug)]
+struct BinWeights {
+    below: [f64; 6],
+    above: [f64; 6],
+}
+
+impl BlockRule {
+    /// Integrates the polynomial through the nodes over each cell.
+    fn new(step: f64) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "a block is short")]
+        let width = BLOCK as f64 * step;
+        let nodes = GAUSS_LEGENDRE_6.map(|(node, _)| node * width);
+        let basis = |k: usize, at: f64| -> f64 {
+            let others = nodes.iter().enumerate().filter(|(j, _)| *j != k);
+            others
+                .map(|(_, other)| (at - other) / (nodes[k] - other))
+                .product()
+        };
+        let rule = shares(&GAUSS_LEGENDRE_6, step);
+        let bins = (0..BLOCK)
+            .map(|bin| {
+                #[allow(clippy::cast_precision_loss, reason = "a block is short")]
+                let start = bin as f64 * step;
+                let weights = |share: fn(&CellNode) -> f64| {
+                    std::array::from_fn(|k| {
+                        let parts = rule
+                            .iter()
+                            .map(|node| node.weight * share(node) * basis(k, start + node.offset));
+                        parts.sum()
+                    })
+                };
+                BinWeights {
+                    below: weights(|node| node.below),
+                    above: weights(|node| node.above),
+                }
+            })
+            .collect();
+        Self { nodes, bins }
+    }
 }
 
 /// A node of a rule on one grid cell.
@@ -431,10 +527,11 @@ fn coarse_between(nodes: &mut Nodes, pair: &impl MonotonePair, low: f64, high: f
     Some(())
 }
 
-/// Width of the cells that are merged, in grid steps: what is lost within a cell is then less than what merging loses.
-const SUB_CELL: f64 = 0.5;
-
 const MOST_CELLS: u32 = 300_000;
+
+/// By how much density and slope may change over a block, as logarithms, for a polynomial of degree five to be exact to
+/// fourteen digits.
+const SMOOTH: f64 = 0.02;
 
 /// Grid cells that share one choice of nodes.
 const BLOCK: i64 = 32;

@@ -7,6 +7,7 @@ use super::compose::{End, Profile};
 use super::discretise;
 use super::law::LossLaw;
 use super::outline::{Direction, Outline, Saddle};
+use super::transform::Precision;
 use crate::primitive::{Applications, Primitive};
 
 /// Laws and outlines that were made before, so that a growing composition of the same events is cheap.
@@ -129,6 +130,7 @@ struct Found {
     upper: f64,
     saddle: Saddle,
     step: f64,
+    precision: Precision,
 }
 
 /// What does not depend on the direction.
@@ -199,10 +201,11 @@ impl Plan {
     /// Upper bound on δ at `epsilon`, both directions.
     fn delta(&self, epsilon: f64, cache: &mut Cache) -> Option<f64> {
         let at = |direction: Direction, coarser: f64, cache: &mut Cache| {
+            let precision = Precision::Double;
             let full = self.outline.saddle_for_epsilon(direction, epsilon);
-            let saddle = self.outline.narrowed(&full, epsilon);
-            let step = coarser * self.step(&full, &saddle, epsilon.max(0.1 * saddle.deviation));
-            self.profile(&saddle, step, Bound::Upper, cache)?
+            let saddle = self.outline.narrowed(&full, epsilon, 0.0, precision);
+            let step = coarser * self.step(&full, &saddle, epsilon.max(0.1 * saddle.deviation), precision);
+            self.profile(&saddle, step, Bound::Upper, precision, cache)?
                 .log_delta(epsilon, End::Upper)
                 .map(f64::exp)
         };
@@ -217,55 +220,90 @@ impl Plan {
     }
 
     /// A first upper bound on ε in one direction, on a grid much wider than the precision asks for.
+    ///
+    /// Where nothing else is known, the sum of the largest losses.
     fn coarse_upper(&self, direction: Direction, delta: f64, cache: &mut Cache) -> Option<Found> {
+        let precision = Precision::Double;
+        let largest: f64 = self
+            .applications
+            .iter()
+            .map(|(primitive, count)| {
+                #[allow(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
+                let times = *count as f64;
+                times * discretise::largest_loss(primitive, direction) * (1.0 + 4.0 * f64::EPSILON)
+            })
+            .sum();
+        let mut last = None;
         for extra in [0.0, -2.0, -6.0] {
             let first = self.outline.saddle_for_delta(direction, delta.ln() + extra);
-            let saddle = self.outline.narrowed(&first, first.mean);
-            let step = COARSER * self.step(&first, &saddle, saddle.mean.max(0.1 * saddle.deviation));
+            let saddle = self.outline.narrowed(&first, first.mean, 0.0, precision);
+            let scale = saddle.mean.max(0.1 * saddle.deviation);
+            let step = COARSER * self.step(&first, &saddle, scale, precision);
+            last = last.or(Some((saddle, step)));
             if let Some(answer) = self
-                .profile(&saddle, step, Bound::Upper, cache)?
+                .profile(&saddle, step, Bound::Upper, precision, cache)?
                 .epsilon(delta, End::Upper)
             {
+                let upper = answer.epsilon.min(largest);
                 return Some(Found {
-                    upper: answer.epsilon,
+                    upper,
                     saddle,
                     step,
+                    precision,
                 });
             }
         }
-        None
+        let (saddle, step) = last.filter(|_| largest.is_finite())?;
+        Some(Found {
+            upper: largest,
+            saddle,
+            step,
+            precision,
+        })
     }
 
     /// The upper bound to the precision of the plan, near one that was found before.
     fn fine_upper(&self, coarse: Found, delta: f64, cache: &mut Cache) -> Found {
         let direction = coarse.saddle.direction;
         let mut best = coarse;
-        for narrow in [true, false] {
+        for attempt in ATTEMPTS {
             if best.upper <= 0.0 {
                 break;
             }
+            let precision = attempt.precision;
             // One tilt is good near its own ε only: elsewhere round-off drowns the answer.
             let full = self.outline.saddle_for_epsilon(direction, best.upper);
-            let saddle = if narrow {
-                self.outline.narrowed(&full, best.upper)
+            let saddle = if attempt.narrow {
+                self.outline.narrowed(&full, best.upper, delta.ln(), precision)
             } else {
                 full
             };
-            let step = self.step(&full, &saddle, best.upper);
-            let Some(profile) = self.profile(&saddle, step, Bound::Upper, cache) else {
+            let step = self.step(&full, &saddle, best.upper, precision);
+            let Some(profile) = self.profile(&saddle, step, Bound::Upper, precision, cache) else {
                 break;
             };
             let answer = profile.epsilon(delta, End::Upper);
+            let settled = answer.is_some_and(|answer| {
+                // A share of δ moves ε by about that share over the tilt.
+                let harmless = 4.0 * self.precision * full.tilt * answer.epsilon;
+                let (most, near) = match precision {
+                    Precision::Double => (MOST_NOISE.max(harmless.min(0.05)), 0.0),
+                    Precision::Wide => (10.0 * MOST_NOISE, 0.5 * best.upper),
+                };
+                answer.noise < most && answer.epsilon > near
+            });
             if let Some(answer) = answer
                 && answer.epsilon <= best.upper
             {
+                let upper = answer.epsilon;
                 best = Found {
-                    upper: answer.epsilon,
+                    upper,
                     saddle,
                     step,
+                    precision,
                 };
             }
-            if answer.is_some_and(|answer| answer.noise < MOST_NOISE) {
+            if settled {
                 break;
             }
         }
@@ -285,6 +323,7 @@ impl Plan {
                 &found.saddle,
                 factor * found.step,
                 Bound::Lower(found.saddle.direction),
+                found.precision,
                 cache,
             );
             let answer = profile.and_then(|profile| profile.epsilon(delta, End::Lower));
@@ -310,7 +349,7 @@ impl Plan {
         let step = rounded_down(wanted)
             .min(found.step)
             .max(SQRT_2 * rounded_down(self.outline.span() / (4.0 * self.most_points)));
-        let profile = self.profile(&found.saddle, step, Bound::Upper, cache)?;
+        let profile = self.profile(&found.saddle, step, Bound::Upper, found.precision, cache)?;
         Some(profile.epsilon(delta + eta, End::Lower)?.epsilon - self.rounding_shift(step, eta))
     }
 
@@ -324,8 +363,11 @@ impl Plan {
 
     /// The widest step whose connected dots add about `precision * scale` to the ε of saddle `answer`, and that does not
     /// take too many points at the saddle `used`. Rounded, so that a growing composition finds its laws again.
-    fn step(&self, answer: &Saddle, used: &Saddle, scale: f64) -> f64 {
-        let wanted = self.precision * scale;
+    fn step(&self, answer: &Saddle, used: &Saddle, scale: f64, precision: Precision) -> f64 {
+        let (wanted, most_points) = match precision {
+            Precision::Double => (self.precision * scale, self.most_points),
+            Precision::Wide => (WIDE_COARSER * self.precision * scale, MOST_WIDE_POINTS),
+        };
         // On a smooth law the error is T·D²·(l+1)/12; where most mass sits at few losses it can be much less.
         let smooth = rounded_down((6.0 * wanted / (self.total * (answer.tilt + 1.0))).sqrt());
         let mut step = smooth;
@@ -334,21 +376,61 @@ impl Plan {
                 step *= SQRT_2;
             }
         }
-        let (low, high) = self.outline.window(used, 0.0);
-        step.max(SQRT_2 * rounded_down((high - low).max(self.outline.span()) / self.most_points))
+        if precision == Precision::Wide {
+            step = step.min(rounded_down(0.01 * scale));
+        }
+        let window = self.outline.window(used, 0.0, precision);
+        step.max(SQRT_2 * rounded_down((window.high - window.low).max(self.outline.span()) / most_points))
     }
 
-    fn profile(&self, saddle: &Saddle, step: f64, bound: Bound, cache: &mut Cache) -> Option<Profile> {
+    fn profile(
+        &self,
+        saddle: &Saddle,
+        step: f64,
+        bound: Bound,
+        precision: Precision,
+        cache: &mut Cache,
+    ) -> Option<Profile> {
         let laws = self
             .applications
             .iter()
             .map(|(primitive, count)| Some((cache.law(primitive, step, self.tail, bound)?, *count)))
             .collect::<Option<Vec<_>>>()?;
-        let window = self.outline.window(saddle, self.total * step * step);
+        let window = self.outline.window(saddle, self.total * step * step, precision);
         let laws: Vec<(&LossLaw, u64)> = laws.iter().map(|(law, count)| (law.as_ref(), *count)).collect();
-        Profile::compose(&laws, saddle, window)
+        Profile::compose(&laws, saddle, &window, precision)
     }
 }
+
+/// One way to look for the upper bound.
+struct Attempt {
+    narrow: bool,
+    precision: Precision,
+}
+
+/// In this order, until round-off takes next to nothing of δ. The first of twice the digits may start far off.
+const ATTEMPTS: [Attempt; 5] = [
+    Attempt {
+        narrow: true,
+        precision: Precision::Double,
+    },
+    Attempt {
+        narrow: false,
+        precision: Precision::Double,
+    },
+    Attempt {
+        narrow: true,
+        precision: Precision::Wide,
+    },
+    Attempt {
+        narrow: true,
+        precision: Precision::Wide,
+    },
+    Attempt {
+        narrow: true,
+        precision: Precision::Wide,
+    },
+];
 
 /// The largest power of the square root of two that is not above `number`.
 fn rounded_down(number: f64) -> f64 {
@@ -425,6 +507,10 @@ const PRECISION: f64 = 2e-5;
 
 /// The usual limit of the number of grid points.
 const MOST_POINTS: f64 = 1e6;
+
+/// How much less precise an answer in wide numbers may be, and the limit of its grid points.
+const WIDE_COARSER: f64 = 30.0;
+const MOST_WIDE_POINTS: f64 = 131_072.0;
 
 /// How much wider the grid is that shows which direction is worse.
 const COARSER: f64 = 8.0;

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+use super::compose::Window;
 use super::discretise::{self, Nodes};
+use super::transform::Precision;
 use crate::primitive::Applications;
-use crate::search::bisect;
+use crate::search::{bisect, minimise};
 
 /// Which of the two output laws is the more likely one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +237,15 @@ impl Outline {
 
     /// The same saddle, or a smaller tilt that still shows δ at `epsilon` well above round-off, where that makes the
     /// window much narrower: with rare large losses a full tilt would bring many of them together.
-    pub(super) fn narrowed(&self, saddle: &Saddle, epsilon: f64) -> Saddle {
+    ///
+    /// In wide precision `log_delta` says what is to be shown; otherwise what the full tilt shows.
+    pub(super) fn narrowed(
+        &self,
+        saddle: &Saddle,
+        epsilon: f64,
+        log_delta: f64,
+        precision: Precision,
+    ) -> Saddle {
         let at = |tilt: f64| {
             let cumulant = self.cumulant(saddle.direction.natural_tilt(tilt));
             let mean = saddle.direction.sign() * cumulant.mean;
@@ -250,14 +260,17 @@ impl Outline {
             )
         };
         let width = |saddle: &Saddle| {
-            let (low, high) = self.window(saddle, 0.0);
-            high - low
+            let window = self.window(saddle, 0.0, precision);
+            window.high - window.low
         };
-        let (_, reached) = at(saddle.tilt);
+        let (shares, reference): (&[f64], f64) = match precision {
+            Precision::Double => (&[0.95, 0.9, 0.85, 0.8, 0.7, 0.6], at(saddle.tilt).1),
+            Precision::Wide => (&[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03], log_delta),
+        };
         let (mut best, mut narrowest) = (*saddle, 0.7 * width(saddle));
-        for share in [0.95, 0.9, 0.85, 0.8, 0.7, 0.6] {
+        for share in shares {
             let (candidate, log_weight) = at(share * saddle.tilt);
-            if log_weight - reached > LOG_WEIGHT_GIVEN_AWAY {
+            if log_weight - reference > precision.depth() {
                 break;
             }
             let width = width(&candidate);
@@ -268,10 +281,13 @@ impl Outline {
         best
     }
 
-    /// Losses ln(dP/dQ) outside of which the tilted law has less than e^-`WINDOW_EXPONENT` on each side (Chernoff).
+    /// Losses ln(dP/dQ) outside of which the tilted law has next to nothing on each side (Chernoff).
     ///
     /// `rounding` is the sum of counts times squared step: connecting dots widens the law by that much at most.
-    pub(super) fn window(&self, saddle: &Saddle, rounding: f64) -> (f64, f64) {
+    pub(super) fn window(&self, saddle: &Saddle, rounding: f64, precision: Precision) -> Window {
+        // What is given away for a narrower window counts against the tail.
+        let spare = precision.depth() - Precision::Double.depth();
+        let exponent = WINDOW_EXPONENT + spare;
         let tilt = saddle.direction.natural_tilt(saddle.tilt);
         let centre = self.cumulant(tilt);
         let widened = |tilt: f64| tilt.abs() * (1.0 + tilt.abs()) * rounding / 8.0;
@@ -279,19 +295,24 @@ impl Outline {
             .sqrt()
             .max(1e-9 * centre.mean.abs())
             .max(f64::MIN_POSITIVE.sqrt());
-        let typical = (2.0 * WINDOW_EXPONENT).sqrt() / deviation;
+        let typical = (2.0 * exponent).sqrt() / deviation;
         let reach = |sign: f64| {
-            (-5..=5)
-                .map(|power: i32| {
-                    let further = sign * typical * 2f64.powi(power);
-                    let there = self.cumulant(tilt + further);
-                    let growth = there.value - centre.value - further * centre.mean;
-                    (growth + widened(tilt + further) + widened(tilt) + WINDOW_EXPONENT) / further.abs()
-                })
-                .fold(f64::INFINITY, f64::min)
+            let at = |log_share: f64| {
+                let further = sign * typical * log_share.exp();
+                let there = self.cumulant(tilt + further);
+                let growth = there.value - centre.value - further * centre.mean;
+                let reach = (growth + widened(tilt + further) + widened(tilt) + exponent) / further.abs();
+                if reach.is_finite() { reach } else { f64::INFINITY }
+            };
+            // Any of them bounds the tail: the best for a normal law is at 0, with rare large losses it is far below.
+            minimise(-12.0, 3.0, 0.2, at).1
         };
         // Where the law has bounded support, that bounds the reach too, but Chernoff is enough.
-        (centre.mean - reach(-1.0), centre.mean + reach(1.0))
+        Window {
+            low: centre.mean - reach(-1.0),
+            high: centre.mean + reach(1.0),
+            tail: WINDOW_TAIL * (-spare).exp(),
+        }
     }
 }
 
@@ -299,10 +320,7 @@ impl Outline {
 const WINDOW_EXPONENT: f64 = 34.2;
 
 /// What is charged for that tail.
-pub(super) const WINDOW_TAIL: f64 = 1e-13;
-
-/// A factor e^10 of the 30 that the charged tail leaves may go into a narrower window.
-const LOG_WEIGHT_GIVEN_AWAY: f64 = 10.0;
+const WINDOW_TAIL: f64 = 1e-13;
 
 /// In units of one over the standard deviation of the composed loss. A Gaussian loss has 40 at δ = 1e-300.
 const LARGEST_TILT: f64 = 1e3;

@@ -100,3 +100,30 @@ fn more_is_never_reported_than_renyi_allows() {
         assert!(upper <= by_order, "{rate} {noise}: {upper} {by_order}");
     }
 }
+
+#[test]
+fn a_unit_that_is_hardly_ever_sampled_costs_nothing() {
+    // No grid fits so little noise; the chance of a sample bounds δ(0) all the same.
+    let event = sampled_gaussian(1e-9, 1e-3);
+    for relation in [
+        NeighboringRelation::AddOrRemoveOne,
+        NeighboringRelation::ReplaceOne,
+    ] {
+        assert!(bounds(relation, &event, 10, 1e-6).1 <= 0.0);
+        assert!(bounds(relation, &event, 10_000, 1e-6).1 > 1e3);
+    }
+}
+
+#[test]
+fn rare_large_losses_at_a_tiny_delta_have_close_bounds() {
+    // Plans on which a transform in f64 drowns: a unit is expected in less than one sample, δ is far below 1e-16.
+    for (rate, noise, count, delta) in [(1.36e-5, 0.852, 2, 9.9e-30), (1.16e-5, 1.17, 32_730, 7.3e-26)] {
+        for relation in [
+            NeighboringRelation::AddOrRemoveOne,
+            NeighboringRelation::ReplaceOne,
+        ] {
+            let (lower, upper) = bounds(relation, &sampled_gaussian(rate, noise), count, delta);
+            assert!(upper - lower < 0.01 * upper, "{rate} {noise}: {lower} {upper}");
+        }
+    }
+}
