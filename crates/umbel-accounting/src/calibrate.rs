@@ -4,6 +4,7 @@
 //! that is returned, never a neighbour of it. Each assumes what holds for every mechanism here: ε falls with noise and
 //! grows with steps, rate and clip norm.
 
+use crate::params::Short;
 use crate::{
     Accountant, AccountantKind, AccountingError, ClipNorm, Delta, DpEvent, Epsilon, NeighboringRelation,
     NoiseMultiplier, NoiseStdDev, PldAccountant, SamplingRate, accountant, gaussian,
@@ -202,8 +203,10 @@ impl Goal {
             } else {
                 if point <= first {
                     return Err(out_of_reach(&format!(
-                        "no {name} reaches epsilon {} at delta {}: the most private one costs {spent}",
-                        self.target, self.delta
+                        "no {name} reaches epsilon {} at delta {}: the most private one costs {}",
+                        self.target,
+                        self.delta,
+                        Short(spent)
                     )));
                 }
                 beyond = Some((point, excess));

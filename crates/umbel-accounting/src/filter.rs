@@ -40,10 +40,16 @@ pub use renyi::RenyiFilter;
 pub use shared::{RunCost, SharedBudget};
 
 use crate::ParamError;
+use crate::params::Short;
 
 /// A refusal: what was asked for would overspend.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("budget exhausted: {quantity} spent {spent}, asked {asked}, limit {limit}")]
+#[error(
+    "budget exhausted: {quantity} spent {}, asked {}, limit {}",
+    Short(*.spent),
+    Short(*.asked),
+    Short(*.limit)
+)]
 pub struct BudgetExhausted {
     /// What is limited: `ρ`, `Σ μ²` and so on.
     pub quantity: &'static str,

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why a number was refused as a privacy parameter.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("{name} must be {expected}, got {got}")]
+#[error("{name} must be {expected}, got {}", Short(*.got))]
 pub struct ParamError {
     /// What the number was meant to be, in words: `epsilon`, `sampling rate` and so on.
     pub name: &'static str,
@@ -38,10 +38,23 @@ macro_rules! checked_number {
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
+                fmt::Display::fmt(&Short(self.0), f)
             }
         }
     };
+}
+
+/// A number in full, in the shorter of the two usual forms: 1e-300 instead of three hundred zeros.
+pub(crate) struct Short(pub(crate) f64);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0.0 || !self.0.is_finite() || (1e-4..1e16).contains(&self.0.abs()) {
+            fmt::Display::fmt(&self.0, f)
+        } else {
+            fmt::LowerExp::fmt(&self.0, f)
+        }
+    }
 }
 
 checked_number!(
@@ -118,6 +131,22 @@ mod tests {
         assert_eq!(
             message,
             "sampling rate must be a number above 0 and at most 1, got 1.5"
+        );
+    }
+
+    #[test]
+    fn numbers_are_shown_in_their_shorter_form() {
+        let shown = |value| Epsilon::new(value).unwrap().to_string();
+        assert_eq!(shown(1e-300), "1e-300");
+        assert_eq!(shown(1e300), "1e300");
+        assert_eq!(shown(2.5), "2.5");
+        assert_eq!(shown(0.0), "0");
+        assert_eq!(shown(f64::INFINITY), "inf");
+        assert!(
+            ClipNorm::new(-1e-300)
+                .unwrap_err()
+                .to_string()
+                .ends_with("got -1e-300")
         );
     }
 }
