@@ -158,6 +158,10 @@ const SETTINGS: &[(&str, &[&str])] = &[
         &["federation.cohort", "at most the number of clients, 40", "got 41"],
     ),
     (
+        "federation.cohort=1e-300",
+        &["federation.cohort", "at least 4e-8 of 40 clients", "got 1e-300"],
+    ),
+    (
         "federation.cohort=1e300",
         &[
             "federation.cohort",

@@ -192,6 +192,18 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
     let (trust, cohort) = (Trust::Central, federation.cohort);
     let sampling = Sampling::poisson(cohort, clients)?;
+    #[allow(clippy::cast_precision_loss, reason = "numbers of clients are far below 2^53")]
+    let least_cohort = clients as f64 / MOST_ROUNDS_APART;
+    if cohort < least_cohort {
+        return Err(PlanError::Setting {
+            key: "federation.cohort",
+            expected: format!(
+                "at least {least_cohort:e} of {clients} clients, below which nobody ever takes part"
+            ),
+            got: format!("{cohort:?}"),
+        }
+        .into());
+    }
     let kind = match privacy.noise {
         NoiseSampler::Continuous => NoiseKind::Continuous,
         NoiseSampler::Rounded => NoiseKind::Rounded,
@@ -275,6 +287,9 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
         round_duration: ROUND_DURATION,
     })?)
 }
+
+/// A client that takes part in fewer than one of a billion rounds never does; accountants are tested down to here.
+const MOST_ROUNDS_APART: f64 = 1e9;
 
 /// The least noise that keeps all rounds within the target.
 fn calibrated(
