@@ -76,7 +76,7 @@ impl Profile {
             ((window.low - origin) / step).floor(),
             ((window.high - origin) / step).ceil() + 1.0,
         );
-        if !(low.abs() < 1e15 && high.abs() < 1e15 && high - low < MOST_POINTS) {
+        if !(low.abs() < 1e15 && high.abs() < 1e15 && high - low < precision.most_points()) {
             return None;
         }
         #[allow(
@@ -315,9 +315,6 @@ impl Profile {
         self.origin + (self.first + position as i64) as f64 * self.step
     }
 }
-
-/// Bounds time and memory of one transform.
-const MOST_POINTS: f64 = 6e6;
 
 /// Masses times e^{lt}, summing to one.
 #[derive(Debug)]

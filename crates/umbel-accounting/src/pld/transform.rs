@@ -30,6 +30,14 @@ impl Precision {
         }
     }
 
+    /// Bounds time and memory of one transform.
+    pub(super) fn most_points(self) -> f64 {
+        match self {
+            Self::Double => 6e6,
+            Self::Wide => 4e5,
+        }
+    }
+
     /// The smallest suitable length that is at least `least`.
     pub(super) fn length(self, least: usize) -> usize {
         match self {
