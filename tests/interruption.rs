@@ -10,7 +10,7 @@ use crate::support::{Folder, Numbers, Running};
 const ROUNDS: u64 = 60;
 
 /// Runs with state of every kind: a strategy without and with memory of its own.
-const VARIANTS: [&[&str]; 2] = [
+const VARIANTS: [&[&str]; 3] = [
     &["federation.rounds=60"],
     &[
         "federation.rounds=60",
@@ -20,6 +20,13 @@ const VARIANTS: [&[&str]; 2] = [
         "model.hidden=[20]",
         "privacy.noise=continuous",
         "privacy.accountant=rdp",
+    ],
+    // Noise that remembers earlier rounds.
+    &[
+        "federation.rounds=60",
+        "federation.cohort=5",
+        "privacy.mechanism.kind=dp-ftrl",
+        "privacy.mechanism.strategy=blt",
     ],
 ];
 

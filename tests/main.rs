@@ -16,6 +16,7 @@ mod digits;
 mod full_disk;
 mod interruption;
 mod layers;
+mod mechanisms;
 mod noise;
 mod output;
 mod reproducible;

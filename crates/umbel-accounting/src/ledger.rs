@@ -32,7 +32,9 @@ mod writer;
 
 pub use order::{Order, OrderError};
 pub use reader::{LedgerFault, VerifiedLedger, read};
-pub use record::{Body, Charge, Claim, Close, CloseStatus, Header, Release, Reserve, Resume, Void};
+pub use record::{
+    Body, Charge, Claim, Close, CloseStatus, Header, MatrixFacts, Release, Reserve, Resume, Void,
+};
 pub use writer::{LedgerWriter, SigningKey, fingerprint};
 
 /// A SHA-256 digest.

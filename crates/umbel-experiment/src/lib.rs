@@ -12,11 +12,11 @@ mod summary;
 pub use run_dir::{FileError, RunDirectory, RunFile, read_file, write_whole};
 pub use settings::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
-    FederationSettings, FormatSettings, ModelSettings, NoiseLevel, NoiseSampler, Overrides,
-    PartitionSettings, PrivacySettings, QuantitySettings, SettingError, StrategySettings, TextSettings,
-    TrainingSettings,
+    FederationSettings, FormatSettings, FtrlStrategy, MechanismSettings, ModelSettings, NoiseLevel,
+    NoiseSampler, Overrides, PartitionSettings, PrivacySettings, QuantitySettings, SettingError,
+    StrategySettings, TextSettings, TrainingSettings,
 };
 pub use summary::{
-    Evaluation, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly, PrivacyFacts,
-    RoundMetrics, SimulatorOnly, Status, Summary, Timing,
+    Evaluation, FtrlFacts, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly,
+    PrivacyFacts, RoundMetrics, SimulatorOnly, Status, Summary, Timing,
 };

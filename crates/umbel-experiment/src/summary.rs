@@ -142,12 +142,37 @@ pub struct PrivacyFacts {
     pub sampling_rate: f64,
     /// Which sampler draws the noise.
     pub noise: String,
-    /// Standard deviation of the noise on each parameter of each release (the sum divided by `cohort`).
+    /// Standard deviation of the noise on each parameter of each release (the sum divided by `cohort`); of the last planned one
+    /// where it differs from round to round.
     pub noise_std_dev: f64,
+    /// The same of the sum of all planned releases, which with `fedavg` is the noise in the final model.
+    #[serde(default)]
+    pub total_noise_std_dev: f64,
+    /// How the noise of different rounds hangs together: `gaussian` (not at all) or `dp-ftrl`.
+    #[serde(default)]
+    pub mechanism: String,
+    /// Of DP-FTRL, how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ftrl: Option<FtrlFacts>,
     /// What the promise does not cover.
     pub not_covered: Vec<String>,
     /// The promise in words.
     pub statement: String,
+}
+
+/// Correlated noise, and who may take part when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FtrlFacts {
+    /// `blt`, `banded` or `tree`.
+    pub strategy: String,
+    /// Two participations of a client are at least this many rounds apart.
+    pub separation: u64,
+    /// A client takes part at most this often.
+    pub participations: u64,
+    /// How far one client moves the encoded sums, in units of the clip norm.
+    pub sensitivity: f64,
+    /// Whether ε counts on secret coins within groups of clients.
+    pub amplified: bool,
 }
 
 /// Wall-clock time. The only part of a run directory, with memory and keys, that differs from one run to the next.

@@ -2,11 +2,13 @@
 
 use rand_core::Rng;
 use rand_distr::{Distribution, StandardNormal};
+use umbel_accounting::matrix::MatrixError;
 use umbel_accounting::{ClipNorm, DpEvent, NoiseMultiplier};
 
+use crate::blocks::for_blocks;
 use crate::quantize::{GRID_UNITS, Quantizer};
 use crate::rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
-use crate::source::{BlockStreams, NoiseSource, Provenance};
+use crate::source::{NoiseSource, Provenance, RandomStream};
 use crate::sum::IntegerSum;
 
 /// How the noise is drawn.
@@ -83,7 +85,7 @@ pub struct Release {
 }
 
 /// Why a mechanism cannot be made.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MechanismError {
     /// The divisor is no planned cohort size.
@@ -92,6 +94,9 @@ pub enum MechanismError {
         /// The number that came.
         got: f64,
     },
+    /// The strategy's sensitivity cannot be computed.
+    #[error(transparent)]
+    Matrix(#[from] MatrixError),
     /// The noise is too small or too large to be drawn exactly.
     #[error("the noise multiplier {noise_multiplier} cannot be drawn: {reason}")]
     NoiseMultiplier {
@@ -108,10 +113,13 @@ pub enum MechanismError {
         /// The divisor.
         divisor: f64,
     },
+    /// A strategy, or a number of rounds, that integers cannot run.
+    #[error(
+        "the strategy must be buffered, Toeplitz with coefficients below 8192, or one binary tree, over as many rounds as this \
+         machine can count"
+    )]
+    Strategy,
 }
-
-/// Coordinates that share a stream of noise. Part of what a simulation reproduces, therefore never changed.
-const BLOCK: usize = 4_096;
 
 impl CentralGaussian {
     /// Noise of standard deviation `noise_multiplier · clip_norm` on the sum, then division by `divisor`.
@@ -244,19 +252,8 @@ impl CentralGaussian {
         let streams = noise.release_streams(round);
         let mut sums = sum.into_values();
         let mut values = vec![0.0_f32; sums.len()];
-        let n_blocks = sums.len().div_ceil(BLOCK);
-        let n_threads = n_threads.clamp(1, n_blocks.max(1));
-        let share = n_blocks.div_ceil(n_threads).max(1) * BLOCK;
-        let streams = &streams;
-        std::thread::scope(|scope| {
-            let mut parts = sums.chunks_mut(share).zip(values.chunks_mut(share)).enumerate();
-            let own = parts.next();
-            for (part, (sums, values)) in parts {
-                scope.spawn(move || self.release_part(sums, values, streams, part * (share / BLOCK)));
-            }
-            if let Some((_, (sums, values))) = own {
-                self.release_part(sums, values, streams, 0);
-            }
+        for_blocks(&mut sums, &mut values, n_threads, |block, sums, values| {
+            self.release_block(sums, values, &mut streams.block(block));
         });
         Release {
             values,
@@ -265,34 +262,27 @@ impl CentralGaussian {
         }
     }
 
-    fn release_part(&self, sums: &mut [i64], values: &mut [f32], streams: &BlockStreams, first_block: usize) {
-        let blocks = sums.chunks_mut(BLOCK).zip(values.chunks_mut(BLOCK));
-        for (block, (sums, values)) in (first_block as u64..).zip(blocks) {
-            match &self.noise {
-                Some(Noise {
-                    kind: NoiseKind::Continuous,
-                    sampler,
-                    ..
-                }) => {
-                    let mut stream = streams.block(block);
-                    for (value, &sum) in values.iter_mut().zip(&*sums) {
-                        *value =
-                            self.dequantize(sum as f64 + sampler.std_dev() * standard_normal(&mut stream));
-                    }
-                    continue;
+    fn release_block(&self, sums: &mut [i64], values: &mut [f32], stream: &mut RandomStream) {
+        match &self.noise {
+            Some(Noise {
+                kind: NoiseKind::Continuous,
+                sampler,
+                ..
+            }) => {
+                for (value, &sum) in values.iter_mut().zip(&*sums) {
+                    *value = self.dequantize(sum as f64 + sampler.std_dev() * standard_normal(stream));
                 }
-                Some(Noise {
-                    kind: NoiseKind::Rounded,
-                    sampler,
-                    ..
-                }) => {
-                    sampler.add_to(sums, &mut streams.block(block));
-                }
-                None => {}
+                return;
             }
-            for (value, &sum) in values.iter_mut().zip(&*sums) {
-                *value = self.dequantize(sum as f64);
-            }
+            Some(Noise {
+                kind: NoiseKind::Rounded,
+                sampler,
+                ..
+            }) => sampler.add_to(sums, stream),
+            None => {}
+        }
+        for (value, &sum) in values.iter_mut().zip(&*sums) {
+            *value = self.dequantize(sum as f64);
         }
     }
 
@@ -305,11 +295,11 @@ impl CentralGaussian {
     }
 }
 
-fn standard_normal(stream: &mut impl Rng) -> f64 {
+pub(crate) fn standard_normal(stream: &mut impl Rng) -> f64 {
     StandardNormal.sample(stream)
 }
 
-fn scale(clip_norm: ClipNorm, divisor: f64) -> Result<f64, MechanismError> {
+pub(crate) fn scale(clip_norm: ClipNorm, divisor: f64) -> Result<f64, MechanismError> {
     if !(divisor.is_finite() && divisor > 0.0) {
         return Err(MechanismError::Divisor { got: divisor });
     }
@@ -324,6 +314,7 @@ fn scale(clip_norm: ClipNorm, divisor: f64) -> Result<f64, MechanismError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocks::BLOCK;
     use crate::source::SimulationSeed;
     use crate::statistics::{check_chi_square, check_z};
 

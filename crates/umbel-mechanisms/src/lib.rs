@@ -11,12 +11,14 @@
 //! operating system, for a key.
 
 mod adaptive_clip;
+mod blocks;
 mod central_gaussian;
 mod clip;
-mod correlated;
 mod discrete_gaussian;
 mod discrete_laplace;
 mod fixed_point;
+mod matrix;
+mod mechanism;
 mod quantize;
 mod rounded_gaussian;
 mod rounding;
@@ -27,13 +29,15 @@ mod source;
 mod statistics;
 mod strips;
 mod sum;
+mod turns;
 
 pub use adaptive_clip::{AdaptiveClip, AdaptiveClipError, AdaptiveClipPlan, ClipCount};
 pub use central_gaussian::{CentralGaussian, MechanismError, NoiseKind, Release};
 pub use clip::{ClipOutcome, LayerClip, LayerClipError, clip_l2, l2_norm};
-pub use correlated::{CorrelatedError, CorrelatedNoise, MatrixMechanism};
 pub use discrete_gaussian::DiscreteGaussian;
 pub use discrete_laplace::{DiscreteLaplace, ScaleOutOfRange};
+pub use matrix::{InverseError, MatrixGaussian, MatrixPlan};
+pub use mechanism::{Mechanism, MechanismState, StateError};
 pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
 pub use rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
 pub use rounding::{GridRounding, GridRoundingError, RoundingKind, round_stochastically};
@@ -44,3 +48,4 @@ pub use source::{
     SimulationSeed, SourceError,
 };
 pub use sum::{IntegerSum, SumDecodeError, SumError};
+pub use turns::{Turns, TurnsError};

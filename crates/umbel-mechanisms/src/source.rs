@@ -300,6 +300,16 @@ impl CohortSource {
         RandomStream::new(&self.0.derive(Purpose::Cohort, round, NO_CLIENT), 0)
     }
 
+    /// Coins that belong to no round: which group each client is in.
+    pub(crate) fn group_stream(&self) -> RandomStream {
+        self.stream(0)
+    }
+
+    /// Coins that belong to no round: which turns of its group one client takes.
+    pub(crate) fn turns_stream(&self, client: u64) -> RandomStream {
+        RandomStream::new(&self.0.derive(Purpose::Cohort, 0, client), 0)
+    }
+
     /// A second stream of the same round, for coins that the first leaves undecided.
     pub(crate) fn tie_stream(&self, round: u64) -> RandomStream {
         RandomStream::new(&self.0.derive(Purpose::Cohort, round, NO_CLIENT), 1)

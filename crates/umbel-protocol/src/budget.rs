@@ -12,7 +12,8 @@ use crate::{BudgetExhausted, RoundId, RunPlan};
 
 /// The spending of one run under a plan that was fixed in advance.
 ///
-/// Every round costs the same, so what is spent is a number of rounds, reserved ones included. A reservation is taken back only
+/// Every round costs the same, up to the most rounds that can cost anything, so what is spent is a number of rounds, reserved
+/// ones included. A reservation is taken back only
 /// if its round is voided.
 pub(crate) struct Spending {
     accountant: Box<dyn Accountant>,
@@ -30,6 +31,8 @@ pub(crate) struct Spending {
     rounds: u64,
     /// ε of `rounds` rounds.
     spent: EpsilonBounds,
+    /// Rounds beyond as many cost nothing more.
+    most_charges: Option<u64>,
 }
 
 /// Why a reservation failed.
@@ -63,6 +66,7 @@ impl Spending {
             relation,
             rounds: 0,
             spent: NOTHING,
+            most_charges: plan.most_charges(),
         })
     }
 
@@ -110,6 +114,7 @@ impl Spending {
         if rounds == 0 {
             return Ok(NOTHING);
         }
+        let rounds = self.most_charges.map_or(rounds, |most| rounds.min(most));
         if rounds < self.composed {
             self.accountant = umbel_accounting::accountant(self.kind, self.relation);
             self.composed = 0;

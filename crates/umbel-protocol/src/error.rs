@@ -1,7 +1,7 @@
 //! What can go wrong, by whose fault.
 
 use umbel_accounting::{AccountingError, Unsupported};
-use umbel_mechanisms::MechanismError;
+use umbel_mechanisms::{MechanismError, StateError};
 
 use crate::{ClientId, ReplayMismatch, RoundId};
 
@@ -78,6 +78,9 @@ pub enum HandleError {
     /// A client's mistake; the round goes on.
     #[error(transparent)]
     ClientFault(#[from] ClientFault),
+    /// The mechanism refused: it is paid for so many rounds and no more.
+    #[error(transparent)]
+    Mechanism(#[from] StateError),
     /// A resumed simulation differs from what its ledger holds.
     #[error(transparent)]
     ReplayMismatch(#[from] ReplayMismatch),
@@ -115,6 +118,9 @@ pub enum PlanError {
     /// Coins from a seed with noise from the system, or the reverse.
     #[error("cohorts and noise must both come from the system, or both from the seed of a simulation")]
     MixedSources,
+    /// The mechanism could not begin.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A setting is out of range.
     #[error("`{key}` must be {expected}, got {got}")]
     Setting {

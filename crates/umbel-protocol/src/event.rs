@@ -1,9 +1,11 @@
 //! What a run takes in and gives out.
 
+use std::fmt;
 use std::sync::Arc;
 
 use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{Body, CloseStatus};
+use zeroize::Zeroizing;
 
 use crate::strategy::StateVector;
 use crate::{BudgetExhausted, ClientId, ClientMessage, Opening, RoundId, Timestamp};
@@ -98,8 +100,8 @@ pub struct RoundCounts {
     pub reports: u64,
 }
 
-/// Everything from which a run can go on after a release.
-#[derive(Debug, Clone)]
+/// Everything from which a run can go on after a release. As secret as the updates if the mechanism remembers sums.
+#[derive(Clone)]
 pub struct Checkpoint {
     /// The last round that was released; 0 before the first.
     pub round: RoundId,
@@ -107,4 +109,14 @@ pub struct Checkpoint {
     pub parameters: Arc<[f32]>,
     /// What the strategy remembers.
     pub strategy: Vec<StateVector>,
+    /// What the mechanism remembers; empty if that is nothing.
+    pub mechanism: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("round", &self.round)
+            .finish_non_exhaustive()
+    }
 }

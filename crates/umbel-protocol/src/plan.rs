@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use umbel_accounting::{AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, SamplingRate};
-use umbel_mechanisms::{CentralGaussian, NoiseKind};
+use umbel_mechanisms::{CentralGaussian, CohortSource, Mechanism, NoiseKind, Turns, poisson_cohort};
 
 use crate::{PlanError, StrategySpec};
 
@@ -58,6 +58,8 @@ pub enum Sampling {
         /// The probability, a public constant of the run.
         rate: SamplingRate,
     },
+    /// Clients take turns in groups, so that each takes part in rounds far apart only. That by itself buys no amplification.
+    Turns(Turns),
 }
 
 impl Sampling {
@@ -65,6 +67,7 @@ impl Sampling {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Poisson { .. } => "poisson",
+            Self::Turns(_) => "turns",
         }
     }
 
@@ -82,10 +85,28 @@ impl Sampling {
         }
     }
 
-    /// The cost of applying `mechanism` to a cohort drawn in this way.
+    /// The probability with which a client joins a round; with turns, a round that is its turn.
+    pub fn rate(&self) -> SamplingRate {
+        match self {
+            Self::Poisson { rate } => *rate,
+            Self::Turns(turns) => turns.rate(),
+        }
+    }
+
+    /// The clients of `round`, counted from 1, in ascending order.
+    pub(crate) fn cohort(&self, source: &CohortSource, round: u64, population: u64) -> Vec<u64> {
+        match self {
+            Self::Poisson { rate } => poisson_cohort(source, round, population, *rate),
+            Self::Turns(turns) => turns.cohort(source, round, population),
+        }
+    }
+
+    /// The cost of applying `mechanism` to a cohort drawn in this way. With turns it is that of the mechanism itself, which is made
+    /// for them.
     pub fn event(self, mechanism: DpEvent) -> DpEvent {
         match (self, mechanism) {
             (_, DpEvent::NonPrivate) => DpEvent::NonPrivate,
+            (Self::Turns(_), mechanism) => mechanism,
             (Self::Poisson { rate }, mechanism) => DpEvent::PoissonSampled {
                 sampling_rate: rate,
                 event: Box::new(mechanism),
@@ -123,7 +144,7 @@ pub struct PlanSettings {
     /// How many rounds.
     pub rounds: u64,
     /// Clips, sums and noises.
-    pub mechanism: CentralGaussian,
+    pub mechanism: Mechanism,
     /// What the server does with releases.
     pub strategy: StrategySpec,
     /// Whose ε is claimed.
@@ -152,7 +173,26 @@ impl RunPlan {
         }
         #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
         let population = settings.population as f64;
-        let sampling = Sampling::poisson(settings.cohort, settings.population)?;
+        // The value that makes the noise says who may take part, so that its event is true of the cohorts.
+        let sampling = match &settings.mechanism {
+            Mechanism::Matrix(mechanism) => {
+                let turns = mechanism.plan().turns;
+                let expected = turns.expected_cohort(settings.population);
+                if (expected - settings.cohort).abs() > 1e-9 * expected {
+                    let expected = format!("what the mechanism's turns give, {expected}");
+                    return refuse("federation.cohort", expected, settings.cohort.to_string());
+                }
+                if mechanism.plan().rounds != settings.rounds {
+                    let expected = format!(
+                        "the rounds that the mechanism is made for, {}",
+                        mechanism.plan().rounds
+                    );
+                    return refuse("federation.rounds", expected, settings.rounds.to_string());
+                }
+                Sampling::Turns(turns)
+            }
+            _ => Sampling::poisson(settings.cohort, settings.population)?,
+        };
         #[allow(
             clippy::float_cmp,
             reason = "the plan and the mechanism must hold the very same number"
@@ -188,7 +228,18 @@ impl RunPlan {
         self.sampling
     }
 
-    /// What each round costs.
+    /// How often [`round_event`](Self::round_event) counts at most: once if it is that of the whole run, charged with the first
+    /// round and valid for every number of rounds. Absent: once a round.
+    pub fn most_charges(&self) -> Option<u64> {
+        self.settings.mechanism.is_whole_run().then_some(1)
+    }
+
+    /// How often [`round_event`](Self::round_event) has been spent after `rounds` rounds.
+    pub fn charges(&self, rounds: u64) -> u64 {
+        self.most_charges().map_or(rounds, |most| rounds.min(most))
+    }
+
+    /// What each round costs, or all rounds together.
     pub fn round_event(&self) -> DpEvent {
         self.sampling.event(self.settings.mechanism.event())
     }

@@ -13,7 +13,7 @@ use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{
     Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex,
 };
-use umbel_mechanisms::{CohortSource, NoiseSource};
+use umbel_mechanisms::{CohortSource, Mechanism, MechanismState, NoiseSource};
 
 use self::collecting::Collecting;
 use self::header::header;
@@ -44,6 +44,7 @@ pub struct Sources {
 /// [`poll_outgoing`](Self::poll_outgoing). With a simulated noise source every record says so.
 pub struct Run {
     events: VecDeque<Event>,
+    mechanism: MechanismState,
     /// Threads that may draw noise; the result does not depend on it.
     n_threads: usize,
     next_token: u64,
@@ -124,11 +125,25 @@ impl Run {
             return Err(PlanError::MixedSources);
         }
         let settings = plan.settings();
+        if let Mechanism::Matrix(mechanism) = &settings.mechanism
+            && mechanism.plan().dimension != parameters.len()
+        {
+            return Err(PlanError::Setting {
+                key: "model",
+                expected: format!(
+                    "a model of {} parameters, as the mechanism",
+                    mechanism.plan().dimension
+                ),
+                got: format!("one of {}", parameters.len()),
+            });
+        }
+        let mechanism = settings.mechanism.begin()?;
         let strategy = settings.strategy.build(parameters.len())?;
         let accounted_delta = plan.accounted_delta(parameters.len())?;
         let spending = Spending::new(&plan, accounted_delta)?;
         Ok(Self {
             events: VecDeque::new(),
+            mechanism,
             n_threads,
             next_token: 0,
             parameters: parameters.into(),
@@ -291,7 +306,7 @@ impl Run {
         let to = collecting.next_invitation()?;
         let invitation = Invitation {
             round: collecting.round(),
-            clip_norm: self.plan.settings().mechanism.quantizer().clip_norm(),
+            clip_norm: self.mechanism.clip_norm(),
             deadline: collecting.deadline(),
             model: Arc::clone(&self.parameters),
         };
@@ -348,6 +363,7 @@ impl Run {
             round,
             parameters: Arc::clone(&self.parameters),
             strategy: self.strategy.state(),
+            mechanism: self.mechanism.to_unprotected_bytes(),
         }
     }
 
@@ -413,13 +429,12 @@ impl Run {
     /// Learns the noised sum, which must be charged. The step of the strategy is post-processing.
     fn release(&mut self, collecting: Collecting) -> Result<(), HandleError> {
         let (round, counts) = (collecting.round(), collecting.counts());
-        let mechanism = &self.plan.settings().mechanism;
-        let release = mechanism.release(
+        let release = self.mechanism.release(
             collecting.into_sum(),
             &self.sources.noise,
             round.0,
             self.n_threads,
-        );
+        )?;
         let mut parameters = self.parameters.to_vec();
         self.strategy.step(&mut parameters, &release.values);
         let model_sha256 = parameters_sha256(&parameters);

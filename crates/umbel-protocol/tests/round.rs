@@ -386,7 +386,7 @@ fn plans_that_promise_nonsense_are_refused_by_name() {
 fn a_run_without_noise_says_so_in_every_record() {
     let mechanism = CentralGaussian::dangerous_without_noise(ClipNorm::new(1.0).unwrap(), 8.0).unwrap();
     let plan = RunPlan::new(PlanSettings {
-        mechanism,
+        mechanism: mechanism.into(),
         ..settings()
     })
     .unwrap();

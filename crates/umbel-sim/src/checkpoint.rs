@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use umbel_protocol::{Checkpoint, RoundId, StateVector};
+use zeroize::Zeroizing;
 
 /// Why a file is no checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +14,9 @@ pub struct CheckpointFault(String);
 
 /// Name of the tensor that holds the model; the strategy's vectors follow under `strategy/…`.
 const PARAMETERS: &str = "parameters";
+
+/// Name of the tensor of bytes that the mechanism remembers.
+const MECHANISM: &str = "mechanism";
 
 /// The file's content. Vectors are flat, little-endian `f32`; the round stands in the metadata.
 pub(crate) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointFault> {
@@ -24,13 +28,20 @@ pub(crate) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointFault
         ));
     }
     let fault = |error: safetensors::SafeTensorError| CheckpointFault(error.to_string());
-    let tensors: Vec<_> = vectors
+    let mut tensors: Vec<_> = vectors
         .iter()
         .map(|(name, bytes)| {
             TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map(|view| (name.as_str(), view))
         })
         .collect::<Result<_, _>>()
         .map_err(fault)?;
+    let mechanism = &checkpoint.mechanism;
+    if !mechanism.is_empty() {
+        tensors.push((
+            MECHANISM,
+            TensorView::new(Dtype::U8, vec![mechanism.len()], mechanism).map_err(fault)?,
+        ));
+    }
     let metadata = HashMap::from([("round".to_owned(), checkpoint.round.0.to_string())]);
     safetensors::serialize(tensors, Some(metadata)).map_err(fault)
 }
@@ -47,7 +58,12 @@ pub(crate) fn decode(content: &[u8]) -> Result<Checkpoint, CheckpointFault> {
     let tensors = SafeTensors::deserialize(content).map_err(|error| fault(error.to_string()))?;
     let mut parameters = None;
     let mut strategy = Vec::new();
+    let mut mechanism = Zeroizing::default();
     for (name, view) in tensors.tensors() {
+        if name == MECHANISM && view.dtype() == Dtype::U8 {
+            mechanism = Zeroizing::new(view.data().to_vec());
+            continue;
+        }
         if view.dtype() != Dtype::F32 {
             return Err(fault(format!(
                 "expected `{name}` to be F32, got {:?}",
@@ -80,6 +96,7 @@ pub(crate) fn decode(content: &[u8]) -> Result<Checkpoint, CheckpointFault> {
             .ok_or_else(|| fault(format!("expected a tensor `{PARAMETERS}`")))?
             .into(),
         strategy: strategy.into_iter().map(|(_, vector)| vector).collect(),
+        mechanism,
     })
 }
 
@@ -108,6 +125,7 @@ mod tests {
             round: RoundId(12),
             parameters: vec![1.0, -0.0, f32::MIN_POSITIVE].into(),
             strategy: vec![vector("second", 2.0), vector("first", 1.0)],
+            mechanism: Zeroizing::new(vec![1, 2, 3, 4, 5]),
         };
         let back = decode(&encode(&checkpoint).unwrap()).unwrap();
         assert_eq!(
@@ -115,6 +133,7 @@ mod tests {
             (checkpoint.round, &checkpoint.parameters)
         );
         assert_eq!(back.strategy, checkpoint.strategy);
+        assert_eq!(back.mechanism, checkpoint.mechanism);
     }
 
     #[test]
@@ -123,6 +142,7 @@ mod tests {
             round: RoundId(1),
             parameters: vec![1.0; 8].into(),
             strategy: Vec::new(),
+            mechanism: Zeroizing::default(),
         };
         let content = encode(&checkpoint).unwrap();
         for length in [0, 4, 20, content.len() - 1] {

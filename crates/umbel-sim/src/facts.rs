@@ -1,9 +1,9 @@
 //! What a run's summary says in words and numbers.
 
 use umbel_accounting::EpsilonBounds;
-use umbel_experiment::{DataSettings, HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
-use umbel_mechanisms::{CentralGaussian, NoiseKind};
-use umbel_protocol::Sampling;
+use umbel_accounting::matrix::MatrixStrategy;
+use umbel_experiment::{DataSettings, FtrlFacts, HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
+use umbel_mechanisms::{CentralGaussian, Mechanism, NoiseKind};
 use umbel_train::{Dataset, Partition};
 
 use crate::Prepared;
@@ -12,9 +12,8 @@ use crate::Prepared;
 pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts {
     let settings = prepared.plan.settings();
     let mechanism = &settings.mechanism;
-    let Sampling::Poisson { rate } = prepared.plan.sampling() else {
-        unreachable!("a simulation samples clients independently")
-    };
+    let (noise_std_dev, total_noise_std_dev) = mechanism.noise_std_devs(settings.rounds);
+    let ftrl = ftrl(mechanism);
     let finite = |value: f64| value.is_finite().then_some(value);
     let epsilon = finite(spent.upper.value());
     PrivacyFacts {
@@ -30,12 +29,34 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
         noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
         clip_norm: mechanism.quantizer().clip_norm().value(),
         sampling: prepared.plan.sampling().as_str().to_owned(),
-        sampling_rate: rate.value(),
+        sampling_rate: prepared.plan.sampling().rate().value(),
         noise: noise_name(mechanism.noise_kind()).to_owned(),
-        noise_std_dev: mechanism.noise_std_dev(),
+        noise_std_dev,
+        total_noise_std_dev,
+        mechanism: if ftrl.is_some() { "dp-ftrl" } else { "gaussian" }.to_owned(),
+        ftrl,
         not_covered: prepared.not_covered().into_iter().map(str::to_owned).collect(),
         statement: statement(prepared, epsilon),
     }
+}
+
+pub(crate) fn ftrl(mechanism: &Mechanism) -> Option<FtrlFacts> {
+    let Mechanism::Matrix(mechanism) = mechanism else {
+        return None;
+    };
+    let plan = mechanism.plan();
+    let strategy = match &plan.strategy {
+        MatrixStrategy::Buffered(_) => "blt",
+        MatrixStrategy::Toeplitz(_) => "banded",
+        _ => "tree",
+    };
+    Some(FtrlFacts {
+        strategy: strategy.to_owned(),
+        separation: plan.turns.separation(),
+        participations: plan.turns.participations(),
+        sensitivity: mechanism.sensitivity(),
+        amplified: plan.amplified,
+    })
 }
 
 fn noise_name(kind: Option<NoiseKind>) -> &'static str {
@@ -47,8 +68,17 @@ fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
     match (epsilon, settings.mechanism.noise_kind()) {
         (Some(epsilon), noise) => {
             let noise = match noise {
-                Some(NoiseKind::Continuous) => "noise without the gaps of floating-point numbers and",
+                Some(NoiseKind::Continuous) => "noise without the gaps of floating-point numbers",
                 _ => "noise",
+            };
+            // Whether the coins of who takes part must be secret.
+            let secret = match &settings.mechanism {
+                Mechanism::Matrix(mechanism) if !mechanism.plan().amplified => {
+                    format!(
+                        "{noise} that nobody knows, whoever sees who takes part; here it comes from the seed"
+                    )
+                }
+                _ => format!("{noise} and coins that nobody knows; here they come from the seed"),
             };
             // A bound is rounded up.
             let epsilon = (epsilon * 1e4).ceil() / 1e4;
@@ -56,7 +86,7 @@ fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
             format!(
                 "Whoever sees every released model, but not the server, learns almost the same with or without any one client, all \
                  its data together: ε = {epsilon:.4} at δ = {delta:e}, add-or-remove of one client, noise added by a trusted \
-                 server. That holds for {noise} coins that nobody knows; here they come from the seed."
+                 server. That holds for {secret}."
             )
         }
         (None, Some(_)) => format!(

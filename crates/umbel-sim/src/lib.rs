@@ -9,6 +9,7 @@ mod checkpoint;
 mod data;
 mod error;
 mod facts;
+mod mechanism;
 mod predict;
 mod prepare;
 mod session;

@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use umbel_accounting::NoiseMultiplier;
 use umbel_accounting::ledger::to_hex;
-use umbel_accounting::{DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, calibrate};
 use umbel_experiment::{
-    DataFiles, Experiment, ModelSettings, NoiseLevel, NoiseSampler, PartitionSettings, StrategySettings,
+    DataFiles, Experiment, FtrlFacts, ModelSettings, PartitionSettings, StrategySettings,
 };
-use umbel_mechanisms::{CentralGaussian, NoiseKind, Purpose, SimulationSeed};
+use umbel_mechanisms::{NoiseKind, Purpose, SimulationSeed};
 use umbel_protocol::{
-    ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, Sampling, StrategySpec, Trust,
+    ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust,
 };
 use umbel_train::{
     Augmentation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, Sgd, TrainingRng,
 };
 
 use crate::data::augmentation;
+use crate::facts;
+use crate::mechanism::{Setting, mechanism};
 use crate::{Data, SimulateError};
 
 /// How long a simulated round stays open. The clock is virtual, so the number only orders events.
@@ -70,7 +72,7 @@ impl Prepared {
         let augmentation = augmentation(experiment.data.augmentation)?;
         let data_sha256 = data_sha256(&experiment.data.train, &train, &test, &partition);
         let clients = declared_clients(&experiment, &partition)?;
-        let plan = plan(&experiment, clients, data_sha256)?;
+        let plan = plan(&experiment, clients, initial.len(), data_sha256)?;
         Ok(Self {
             seed,
             train,
@@ -133,6 +135,11 @@ impl Prepared {
         list
     }
 
+    /// How noise is correlated between rounds, if it is.
+    pub fn ftrl(&self) -> Option<FtrlFacts> {
+        facts::ftrl(&self.plan.settings().mechanism)
+    }
+
     /// The noise multiplier of the plan; none without noise.
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
         self.plan.settings().mechanism.noise_multiplier()
@@ -188,10 +195,14 @@ pub(crate) fn to_single(value: f64) -> f32 {
     value as f32
 }
 
-fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<RunPlan, SimulateError> {
+fn plan(
+    experiment: &Experiment,
+    clients: u64,
+    dimension: usize,
+    data_sha256: String,
+) -> Result<RunPlan, SimulateError> {
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
     let (trust, cohort) = (Trust::Central, federation.cohort);
-    let sampling = Sampling::poisson(cohort, clients)?;
     #[allow(clippy::cast_precision_loss, reason = "numbers of clients are far below 2^53")]
     let least_cohort = clients as f64 / MOST_ROUNDS_APART;
     if cohort < least_cohort {
@@ -204,43 +215,14 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
         }
         .into());
     }
-    let kind = match privacy.noise {
-        NoiseSampler::Continuous => NoiseKind::Continuous,
-        NoiseSampler::Rounded => NoiseKind::Rounded,
+    let setting = Setting {
+        clients,
+        dimension,
+        trust,
     };
-    let (mechanism, epsilon_budget) = match privacy.noise_level {
-        NoiseLevel::DangerousNone => (
-            CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?,
-            None,
-        ),
-        NoiseLevel::Epsilon(target)
-            if kind == NoiseKind::Rounded && target.value() > CentralGaussian::MAX_EPSILON =>
-        {
-            let most = CentralGaussian::MAX_EPSILON;
-            return Err(PlanError::Setting {
-                key: "privacy.epsilon",
-                expected: format!("at most {most}, up to which rounded noise is certified"),
-                got: target.to_string(),
-            }
-            .into());
-        }
-        NoiseLevel::Epsilon(target) => {
-            let noise_multiplier = calibrated(experiment, target, sampling, trust.relation())?;
-            (
-                CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?,
-                Some(target),
-            )
-        }
-        NoiseLevel::NoiseMultiplier {
-            noise_multiplier,
-            max_epsilon,
-        } => (
-            CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?,
-            max_epsilon,
-        ),
-    };
-    if !to_single(mechanism.noise_std_dev()).is_finite() || !to_single(privacy.clip_norm.value()).is_finite()
-    {
+    let (mechanism, epsilon_budget) = mechanism(experiment, setting)?;
+    let (noise_std_dev, _) = mechanism.noise_std_devs(federation.rounds);
+    if !to_single(noise_std_dev).is_finite() || !to_single(privacy.clip_norm.value()).is_finite() {
         return Err(PlanError::Setting {
             key: "privacy.clip_norm",
             expected: format!(
@@ -291,31 +273,6 @@ fn plan(experiment: &Experiment, clients: u64, data_sha256: String) -> Result<Ru
 /// A client that takes part in fewer than one of a billion rounds never does; accountants are tested down to here.
 const MOST_ROUNDS_APART: f64 = 1e9;
 
-/// The least noise that keeps all rounds within the target.
-fn calibrated(
-    experiment: &Experiment,
-    target: Epsilon,
-    sampling: Sampling,
-    relation: NeighboringRelation,
-) -> Result<NoiseMultiplier, SimulateError> {
-    let (privacy, federation) = (&experiment.privacy, &experiment.federation);
-    let whole_run = |noise_multiplier| DpEvent::Repeated {
-        event: Box::new(sampling.event(DpEvent::Gaussian { noise_multiplier })),
-        count: federation.rounds,
-    };
-    let least = calibrate::noise_multiplier(target, privacy.delta, privacy.accountant, relation, &whole_run)?;
-    Ok(rounded_up(least))
-}
-
-/// Five significant digits, upward: a number that a person can read and type, and that does not change with the last digits of
-/// an accountant.
-fn rounded_up(least: NoiseMultiplier) -> NoiseMultiplier {
-    let scale = 10.0_f64.powf(4.0 - least.value().log10().floor());
-    let rounded = (least.value() * scale).ceil() / scale;
-    // Rounding errors of these two steps may leave it a hair too small, extreme values out of range.
-    NoiseMultiplier::new(rounded.max(least.value())).unwrap_or(least)
-}
-
 /// A hash over all data as they are read and over who holds what, so that a resumed run is known to see the same.
 fn data_sha256(files: &DataFiles, train: &Dataset, test: &Dataset, partition: &Partition) -> String {
     let mut hash = Sha256::new();
@@ -333,26 +290,4 @@ fn data_sha256(files: &DataFiles, train: &Dataset, test: &Dataset, partition: &P
         }
     }
     to_hex(&hash.finalize())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calibrated_noise_is_rounded_up() {
-        for (least, expected) in [
-            (2.482_098_99, 2.4821),
-            (13.895_556, 13.896),
-            (0.703_333, 0.70334),
-            (1.0, 1.0),
-            (3.0e-12, 3.0e-12),
-        ] {
-            let rounded = rounded_up(NoiseMultiplier::new(least).unwrap()).value();
-            assert!(
-                rounded >= least && (rounded / expected - 1.0).abs() < 1e-12,
-                "{least} became {rounded}"
-            );
-        }
-    }
 }

@@ -217,6 +217,8 @@ mod tests {
             cohort: 10.0,
             rounds: 2,
             round_event: event(),
+            most_charges: None,
+            matrix: None,
             clip_norm: 1.0,
             grid_unit: 2.0_f64.powi(-24),
             noise: "rounded".into(),

@@ -51,9 +51,9 @@ pub struct Header {
     pub simulated: bool,
     /// Name of the accountant whose claims the charges carry.
     pub accountant: String,
-    /// How cohorts are drawn: `poisson`.
+    /// How cohorts are drawn: `poisson`, or `turns` where clients take turns in groups.
     pub sampling: String,
-    /// The public constant q.
+    /// The public constant q: of `turns`, that of a client whose turn it is.
     pub sampling_rate: f64,
     /// The declared, public number of units.
     pub population: u64,
@@ -61,9 +61,16 @@ pub struct Header {
     pub cohort: f64,
     /// How many rounds are planned.
     pub rounds: u64,
-    /// What each round costs.
+    /// What each round costs; with `most_charges` = 1 what all rounds together cost.
     #[serde(with = "event_field")]
     pub round_event: DpEvent,
+    /// How often `round_event` counts at most: after r rounds it has been spent min(r, `most_charges`) times. 1 where it is the
+    /// event of the whole run; the most participations of a client where each client adds its own noise. Absent: once a round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_charges: Option<u64>,
+    /// Of DP-FTRL, what `round_event` was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<MatrixFacts>,
     /// Bound C on the norm of one unit's contribution.
     pub clip_norm: f64,
     /// Length that one integer step stands for in clipped contributions.
@@ -83,6 +90,26 @@ pub struct Header {
     pub data_commitment: String,
     /// SHA-256 of the initial model's parameters (little-endian `f32`).
     pub initial_model_sha256: String,
+}
+
+/// The strategy matrix of a run of DP-FTRL and who may take part when: enough to compute its sensitivity again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatrixFacts {
+    /// `blt` (buffered linear Toeplitz), `banded` (Toeplitz) or `tree` (one binary tree).
+    pub strategy: String,
+    /// Of `banded`, the coefficients; of `blt`, the decays and then as many output scales; of `tree`, nothing.
+    pub coefficients: Vec<f64>,
+    /// Two participations of a client are at least this many rounds apart.
+    pub separation: u64,
+    /// A client takes part at most this often.
+    pub participations: u64,
+    /// Standard deviation of the independent draws, over the clip norm.
+    pub noise_multiplier: f64,
+    /// How far one unit moves the encoded sums, in units of the clip norm, roundings included.
+    pub sensitivity: f64,
+    /// Whether the cost is that of secret coins within groups of clients.
+    pub amplified: bool,
 }
 
 /// ε at δ as an accountant certified it.

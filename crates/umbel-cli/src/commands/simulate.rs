@@ -176,6 +176,15 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         "  mechanism      clip norm {}, noise multiplier {multiplier} ({}), {} sampling at rate {:.4}",
         privacy.clip_norm, privacy.noise, privacy.sampling, privacy.sampling_rate
     ));
+    if let Some(ftrl) = &privacy.ftrl {
+        lines.push(format!(
+            "  correlation    dp-ftrl, {} strategy: each client at least {} rounds apart and at most {} times{}",
+            ftrl.strategy,
+            ftrl.separation,
+            ftrl.participations,
+            if ftrl.amplified { ", in secret" } else { "" }
+        ));
+    }
     lines.push(format!(
         "  time           {:.1} s; {:.0} clients and {:.0} examples a second in rounds",
         summary.timing.total_seconds, summary.timing.clients_per_second, summary.timing.examples_per_second

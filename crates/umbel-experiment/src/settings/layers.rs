@@ -102,10 +102,25 @@ pub(super) const STRATEGY: &Kinds = &[
     ("fedadam", &["beta_1", "beta_2", "learning_rate", "tau"]),
     ("fedavg", &[]),
 ];
-const KINDS: [(&str, &Kinds); 4] = [
+pub(super) const MECHANISM: &Kinds = &[
+    (
+        "dp-ftrl",
+        &[
+            "amplified",
+            "bands",
+            "buffers",
+            "participations",
+            "separation",
+            "strategy",
+        ],
+    ),
+    ("gaussian", &[]),
+];
+const KINDS: [(&str, &Kinds); 5] = [
     ("data.partition", DATA_PARTITION),
     ("federation.strategy", STRATEGY),
     ("model", MODEL),
+    ("privacy.mechanism", MECHANISM),
     ("training.optimizer", OPTIMIZER),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use umbel_mechanisms::{CohortSource, IntegerSum, poisson_cohort};
+use umbel_mechanisms::{CohortSource, IntegerSum};
 
 use crate::{ClientFault, ClientId, ClientMessage, RoundCounts, RoundId, Sampling, Timestamp};
 
@@ -29,9 +29,7 @@ impl Collecting {
         source: &CohortSource,
         dimension: usize,
     ) -> Self {
-        let cohort = match sampling {
-            Sampling::Poisson { rate } => poisson_cohort(source, round.0, population, rate),
-        };
+        let cohort = sampling.cohort(source, round.0, population);
         let reported = vec![false; cohort.len()];
         let sum = IntegerSum::new(dimension);
         Self {

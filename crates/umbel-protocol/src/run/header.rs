@@ -1,16 +1,16 @@
 //! The first record of a run's ledger.
 
-use umbel_accounting::ledger::{Header, to_hex};
-use umbel_mechanisms::{NoiseKind, Provenance};
+use umbel_accounting::ledger::{Header, MatrixFacts, to_hex};
+use umbel_accounting::matrix::MatrixStrategy;
+use umbel_mechanisms::{Mechanism, NoiseKind, Provenance};
 
 use super::{Sources, parameters_sha256};
-use crate::{Opening, RunPlan, Sampling};
+use crate::{Opening, RunPlan};
 
 /// What `plan` promises, as the ledger's header says it, and the opening of its commitment to the data. The writer of the
 /// ledger fills its public key in.
 pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Header, Opening) {
     let settings = plan.settings();
-    let Sampling::Poisson { rate } = plan.sampling();
     let simulated =
         [sources.noise.provenance(), sources.cohort.provenance()].contains(&Provenance::Simulated);
     let opening = sources.commitment.open_data(&settings.description.data_sha256);
@@ -25,11 +25,13 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Hea
         simulated,
         accountant: settings.accountant.as_str().to_owned(),
         sampling: plan.sampling().as_str().to_owned(),
-        sampling_rate: rate.value(),
+        sampling_rate: plan.sampling().rate().value(),
         population: settings.population,
         cohort: settings.cohort,
         rounds: settings.rounds,
         round_event: plan.round_event(),
+        most_charges: plan.most_charges(),
+        matrix: matrix(&settings.mechanism),
         clip_norm: settings.mechanism.quantizer().clip_norm().value(),
         grid_unit: settings.mechanism.quantizer().grid_unit(),
         noise: settings
@@ -45,4 +47,27 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Hea
         initial_model_sha256: to_hex(&parameters_sha256(initial)),
     };
     (header, opening)
+}
+
+/// What the event of a run of DP-FTRL was computed from.
+fn matrix(mechanism: &Mechanism) -> Option<MatrixFacts> {
+    let Mechanism::Matrix(mechanism) = mechanism else {
+        return None;
+    };
+    let plan = mechanism.plan();
+    let (strategy, coefficients) = match &plan.strategy {
+        MatrixStrategy::Buffered(buffered) => ("blt", [buffered.decays(), buffered.scales()].concat()),
+        MatrixStrategy::Toeplitz(toeplitz) => ("banded", toeplitz.coefficients().to_vec()),
+        MatrixStrategy::Tree(_) => ("tree", Vec::new()),
+        other => unreachable!("no mechanism has the strategy {other:?}"),
+    };
+    Some(MatrixFacts {
+        strategy: strategy.to_owned(),
+        coefficients,
+        separation: plan.turns.separation(),
+        participations: plan.turns.participations(),
+        noise_multiplier: plan.noise_multiplier.value(),
+        sensitivity: mechanism.sensitivity(),
+        amplified: plan.amplified,
+    })
 }

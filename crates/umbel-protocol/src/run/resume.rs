@@ -2,7 +2,7 @@
 
 use super::header::header;
 use super::{Next, Run, Sources, parameters_sha256};
-use crate::{Checkpoint, PlanError, RoundId, RunPlan};
+use crate::{Checkpoint, PlanError, RoundId, RunPlan, Sampling};
 use umbel_accounting::ledger::{Body, Digest, Header, Order, Resume, VerifiedLedger, from_hex, to_hex};
 
 /// Where an interrupted run goes on: what its ledger says, and its last checkpoint.
@@ -72,6 +72,11 @@ pub enum ResumeError {
     /// The plan itself is refused.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A live run whose clients take turns.
+    #[error(
+        "a live run whose clients take turns cannot go on: the coins that said whose turn it is are gone"
+    )]
+    Turns,
 }
 
 impl Resumed {
@@ -142,6 +147,10 @@ impl Run {
             return Err(ResumeError::OtherData);
         }
         let simulated = resumed.header.simulated;
+        if !simulated && matches!(plan.sampling(), Sampling::Turns(_)) {
+            // Groups are drawn from the source of coins, which begins anew: a client could come too soon.
+            return Err(ResumeError::Turns);
+        }
         let released = resumed.releases.last().map_or(0, |(round, _)| *round);
         let at = resumed
             .checkpoint
@@ -197,6 +206,12 @@ impl Run {
                 expected: error.expected,
                 got: error.got,
             })?;
+        self.mechanism
+            .restore(&checkpoint.mechanism, checkpoint.round.0)
+            .map_err(|error| ResumeError::Checkpoint {
+                expected: "the state of this run's mechanism".to_owned(),
+                got: error.to_string(),
+            })?;
         self.parameters = checkpoint.parameters;
         Ok(())
     }
@@ -230,6 +245,8 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         cohort,
         rounds,
         round_event,
+        most_charges,
+        matrix,
         clip_norm,
         grid_unit,
         noise,

@@ -39,7 +39,9 @@ pub fn settings() -> PlanSettings {
         population: 8,
         cohort: 8.0,
         rounds: 3,
-        mechanism: CentralGaussian::new(clip_norm(), multiplier, NoiseKind::Rounded, 8.0).unwrap(),
+        mechanism: CentralGaussian::new(clip_norm(), multiplier, NoiseKind::Rounded, 8.0)
+            .unwrap()
+            .into(),
         strategy: StrategySpec::FedAvg,
         accountant: AccountantKind::Rdp,
         delta: Delta::new(1e-3).unwrap(),

@@ -4,11 +4,12 @@ mod words;
 
 use serde::Serialize;
 use umbel_accounting::{accountant, calibrate};
+use umbel_experiment::FtrlFacts;
 use umbel_sim::Prepared;
 
 use super::attacker::Attacker;
 use super::growth::{self, Growth};
-use super::number::{finite, whole};
+use super::number::finite;
 use crate::args::budget::{ExplainArgs, Spacing};
 use crate::commands::experiment;
 use crate::output;
@@ -44,6 +45,11 @@ struct Explanation {
     noise: &'static str,
     /// Of the noise on each parameter of each released mean update.
     noise_std_dev: f64,
+    /// Of the noise on each parameter of the sum of all means.
+    total_noise_std_dev: f64,
+    /// Of DP-FTRL, how noise is correlated and who may take part when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ftrl: Option<FtrlFacts>,
     parameters: u64,
     by_rounds: Vec<Growth>,
     attacker: Attacker,
@@ -82,8 +88,15 @@ impl Explanation {
         let (kind, relation, event) = (settings.accountant, plan.relation(), plan.round_event());
 
         let mut accountant = accountant(kind, relation);
-        let counts = growth::counts(settings.rounds, GROWTH_POINTS, Spacing::Log);
-        let mut by_rounds = growth::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?;
+        let mut by_rounds = match plan.most_charges() {
+            // The whole run is charged with its first round.
+            Some(1) => growth::growth(accountant.as_mut(), &event, accounted, &[1], &|| ())?,
+            most => {
+                let most = most.map_or(settings.rounds, |most| most.min(settings.rounds));
+                let counts = growth::counts(most, GROWTH_POINTS, Spacing::Log);
+                growth::growth(accountant.as_mut(), &event, accounted, &counts, &|| ())?
+            }
+        };
         let most = plan.most_certified();
         let certified = |epsilon: f64| finite(epsilon).filter(|epsilon| *epsilon <= most);
         by_rounds
@@ -98,7 +111,8 @@ impl Explanation {
             None => None,
         };
         let sampling = plan.sampling();
-        let sampling_rate = settings.cohort / whole(settings.population);
+        let (noise_std_dev, total_noise_std_dev) = mechanism.noise_std_devs(settings.rounds);
+        let sampling_rate = sampling.rate().value();
         Ok(Self {
             name: settings.description.name.clone(),
             unit: settings.unit.as_str(),
@@ -119,7 +133,9 @@ impl Explanation {
             clip_norm: mechanism.quantizer().clip_norm().value(),
             noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
             noise: mechanism.noise_kind().map_or("none", |kind| kind.as_str()),
-            noise_std_dev: mechanism.noise_std_dev(),
+            noise_std_dev,
+            total_noise_std_dev,
+            ftrl: prepared.ftrl(),
             parameters: prepared.initial.len() as u64,
             by_rounds,
             attacker: Attacker::new(accountant.as_ref(), base_rate)?,

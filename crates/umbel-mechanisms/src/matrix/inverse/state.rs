@@ -10,7 +10,7 @@ use umbel_accounting::matrix::{
 use zeroize::Zeroizing;
 
 use super::{
-    CorrelatedError, CorrelatedNoise, Kernel, Row, banded::Banded, buffered::Buffered, tree::Tree, zero_row,
+    InverseError, Kernel, Row, StrategyInverse, banded::Banded, buffered::Buffered, tree::Tree, zero_row,
 };
 
 const MAGIC: &[u8; 4] = b"UCN1";
@@ -19,7 +19,7 @@ const BUFFERED: u8 = 2;
 const TREE_BINARY: u8 = 3;
 const TREE_FROM_BELOW: u8 = 4;
 
-pub(super) fn encode(noise: &CorrelatedNoise) -> Zeroizing<Vec<u8>> {
+pub(super) fn encode(noise: &StrategyInverse) -> Zeroizing<Vec<u8>> {
     // Reserved at once: a buffer that grows leaves copies of the secret behind.
     let n_parameters = match &noise.kernel {
         Kernel::Banded(banded) => banded.strategy().n_bands() + 1,
@@ -62,7 +62,7 @@ pub(super) fn encode(noise: &CorrelatedNoise) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<CorrelatedNoise, CorrelatedError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<StrategyInverse, InverseError> {
     let mut reader = Reader { bytes };
     if reader.take(4)? != MAGIC {
         return Err(bad("the magic `UCN1`", "other bytes"));
@@ -104,7 +104,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<CorrelatedNoise, CorrelatedError> {
     if !reader.bytes.is_empty() {
         return Err(bad("the end", format!("{} more bytes", reader.bytes.len())));
     }
-    Ok(CorrelatedNoise {
+    Ok(StrategyInverse {
         dimension,
         most_rounds,
         n_rounds,
@@ -117,7 +117,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], CorrelatedError> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], InverseError> {
         let (taken, rest) = self
             .bytes
             .split_at_checked(count)
@@ -126,19 +126,19 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn number(&mut self) -> Result<u64, CorrelatedError> {
+    fn number(&mut self) -> Result<u64, InverseError> {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn count(&mut self, what: &'static str) -> Result<usize, CorrelatedError> {
+    fn count(&mut self, what: &'static str) -> Result<usize, InverseError> {
         let number = self.number()?;
         usize::try_from(number).map_err(|_| bad(format!("{what} that fits this machine"), number))
     }
 
     /// Takes the bytes first, so that a wrong count is refused before anything is allocated for it.
-    fn floats(&mut self, count: usize) -> Result<Row, CorrelatedError> {
+    fn floats(&mut self, count: usize) -> Result<Row, InverseError> {
         let n_bytes = count
             .checked_mul(8)
             .ok_or_else(|| bad("a number of parameters that fits", count))?;
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         Ok(row)
     }
 
-    fn rows(&mut self, count: usize, dimension: usize) -> Result<Vec<Row>, CorrelatedError> {
+    fn rows(&mut self, count: usize, dimension: usize) -> Result<Vec<Row>, InverseError> {
         let n_bytes = count.checked_mul(dimension).and_then(|n| n.checked_mul(8));
         if n_bytes != Some(self.bytes.len()) {
             return Err(bad(
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
         if dimension == 0 {
             let mut rows = Vec::new();
             rows.try_reserve_exact(count)
-                .map_err(|_| CorrelatedError::OutOfMemory { expected: count })?;
+                .map_err(|_| InverseError::OutOfMemory { expected: count })?;
             rows.resize_with(count, || Zeroizing::new(Vec::new()));
             return Ok(rows);
         }
@@ -174,13 +174,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn bad(expected: impl ToString, got: impl ToString) -> CorrelatedError {
-    CorrelatedError::State {
+fn bad(expected: impl ToString, got: impl ToString) -> InverseError {
+    InverseError::State {
         expected: expected.to_string(),
         got: got.to_string(),
     }
 }
 
-fn bad_strategy(error: MatrixError) -> CorrelatedError {
+fn bad_strategy(error: MatrixError) -> InverseError {
     bad("a valid strategy", error)
 }

@@ -1,19 +1,10 @@
-//! Noise that is correlated between rounds, for matrix mechanisms: from iid Gaussian draws to each round's
-//! noise.
+//! The inverse of a strategy matrix, round by round.
 //!
-//! With the strategy `C` of `umbel_accounting::matrix` and iid Gaussian vectors `Z` (one row a draw, standard
-//! deviation z × C for clip norm C) round t adds (C⁻¹ Z)_t to its sum. That is all that the privacy argument
-//! of the matrix mechanism needs: the released sums are then a function of `C X + Z`. The recursion runs on
-//! the noise **before** any rounding to a grid; whoever rounds must round each round's output of this module
-//! and hand nothing back.
-//!
-//! What is kept between rounds are past draws in disguise: it is as secret as the noise, is erased on drop
-//! and shows in neither `Debug` nor errors. Coordinates do not interact, so several states over parts of a
-//! vector give the same noise as one over all of it.
+//! With the strategy `C` of `umbel_accounting::matrix` it turns rows of M = C X + Z, which are noised and may be shown, into
+//! rows of C⁻¹ M = X + C⁻¹ Z. Coordinates do not interact.
 
 mod banded;
 mod buffered;
-mod mechanism;
 mod state;
 mod tree;
 
@@ -22,18 +13,17 @@ use std::fmt;
 use umbel_accounting::matrix::MatrixStrategy;
 use zeroize::Zeroizing;
 
-pub use self::mechanism::MatrixMechanism;
 use self::{banded::Banded, buffered::Buffered, tree::Tree};
 
 /// One vector of secret numbers.
 type Row = Zeroizing<Vec<f64>>;
 
-/// The streaming recursion of one run: gives the noise of one round after the other.
+/// The recursion of one run: gives one row after the other.
 ///
-/// Memory between rounds, in vectors of `dimension` numbers of 8 bytes: as many as buffers for a buffered
-/// strategy; one fewer than bands for a Toeplitz strategy (fewer still in the first rounds); at most one for
-/// each binary digit of the number of rounds for a tree.
-pub struct CorrelatedNoise {
+/// Memory between rounds, in vectors of `dimension` numbers of 8 bytes: as many as buffers for a buffered strategy; one fewer
+/// than bands for a Toeplitz strategy (fewer still in the first rounds); at most one for each binary digit of the number of
+/// rounds for a tree.
+pub(crate) struct StrategyInverse {
     dimension: usize,
     most_rounds: u64,
     n_rounds: u64,
@@ -49,7 +39,7 @@ enum Kernel {
 /// Why noise could not be made or a state not be read. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CorrelatedError {
+pub enum InverseError {
     /// The wrong number of draws, or room for the wrong number of coordinates.
     #[error("{what} must hold {expected} numbers, got {got}")]
     Length {
@@ -91,22 +81,20 @@ pub enum CorrelatedError {
     Strategy,
 }
 
-impl CorrelatedNoise {
+impl StrategyInverse {
     /// The recursion of `strategy` before the first of `n_rounds` rounds, for vectors of `dimension` numbers.
-    ///
-    /// [`MatrixMechanism::noise`] calls this with the number of rounds that its event is charged for.
-    pub fn new(
+    pub(crate) fn new(
         strategy: &MatrixStrategy,
         n_rounds: usize,
         dimension: usize,
-    ) -> Result<Self, CorrelatedError> {
+    ) -> Result<Self, InverseError> {
         let kernel = match strategy {
             MatrixStrategy::Buffered(strategy) => {
                 Kernel::Buffered(Buffered::new(strategy.clone(), dimension)?)
             }
             MatrixStrategy::Toeplitz(strategy) => Kernel::Banded(Banded::new(strategy.clone())),
             MatrixStrategy::Tree(strategy) => Kernel::Tree(Tree::new(*strategy)),
-            _ => return Err(CorrelatedError::Strategy),
+            _ => return Err(InverseError::Strategy),
         };
         Ok(Self {
             dimension,
@@ -121,29 +109,29 @@ impl CorrelatedNoise {
     /// `draws` holds [`Self::n_draws`] fresh independent Gaussian numbers of one standard deviation, `noise`
     /// takes `dimension` numbers. On an error neither the state nor `noise` has changed; the draws may be
     /// used for the same round again.
-    pub fn next_round(&mut self, draws: &[f64], noise: &mut [f64]) -> Result<(), CorrelatedError> {
+    pub(crate) fn next_round(&mut self, draws: &[f64], noise: &mut [f64]) -> Result<(), InverseError> {
         if self.n_rounds >= self.most_rounds {
-            return Err(CorrelatedError::RunOver {
+            return Err(InverseError::RunOver {
                 expected: self.most_rounds,
             });
         }
         let expected = self.n_draws();
         if draws.len() != expected {
-            return Err(CorrelatedError::Length {
+            return Err(InverseError::Length {
                 what: "draws",
                 expected,
                 got: draws.len(),
             });
         }
         if noise.len() != self.dimension {
-            return Err(CorrelatedError::Length {
+            return Err(InverseError::Length {
                 what: "noise",
                 expected: self.dimension,
                 got: noise.len(),
             });
         }
         if let Some(index) = draws.iter().position(|draw| !draw.is_finite()) {
-            return Err(CorrelatedError::NotFinite { index });
+            return Err(InverseError::NotFinite { index });
         }
         match &mut self.kernel {
             Kernel::Banded(banded) => banded.next_round(self.n_rounds, draws, noise)?,
@@ -155,7 +143,7 @@ impl CorrelatedNoise {
     }
 
     /// How many iid numbers the next round takes: `dimension`, or for the improved tree a multiple of it.
-    pub fn n_draws(&self) -> usize {
+    pub(crate) fn n_draws(&self) -> usize {
         let n_vectors = match &self.kernel {
             Kernel::Banded(_) | Kernel::Buffered(_) => 1,
             Kernel::Tree(tree) => tree.n_vectors(self.n_rounds),
@@ -163,28 +151,34 @@ impl CorrelatedNoise {
         self.dimension.saturating_mul(n_vectors)
     }
 
-    /// Length of the vectors.
-    pub fn dimension(&self) -> usize {
-        self.dimension
+    /// Whether both are for runs of one mechanism.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        let same = match (&self.kernel, &other.kernel) {
+            (Kernel::Banded(one), Kernel::Banded(two)) => one.strategy() == two.strategy(),
+            (Kernel::Buffered(one), Kernel::Buffered(two)) => one.strategy() == two.strategy(),
+            (Kernel::Tree(one), Kernel::Tree(two)) => one.strategy() == two.strategy(),
+            _ => false,
+        };
+        same && (self.dimension, self.most_rounds) == (other.dimension, other.most_rounds)
     }
 
     /// Rounds whose noise was given out.
-    pub fn n_rounds(&self) -> u64 {
+    pub(crate) fn n_rounds(&self) -> u64 {
         self.n_rounds
     }
 
     /// Numbers of 8 bytes kept at present.
-    pub fn n_kept(&self) -> usize {
+    pub(crate) fn n_kept(&self) -> usize {
         self.rows().iter().map(|row| row.len()).sum()
     }
 
     /// The strategy and everything kept, so that a run can go on from it exactly. As secret as the noise.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         state::encode(self)
     }
 
     /// Reads what [`Self::encode`] wrote; anything else is an error. Bit for bit the same noise follows.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CorrelatedError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, InverseError> {
         state::decode(bytes)
     }
 
@@ -197,9 +191,9 @@ impl CorrelatedNoise {
     }
 }
 
-impl fmt::Debug for CorrelatedNoise {
+impl fmt::Debug for StrategyInverse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CorrelatedNoise")
+        f.debug_struct("StrategyInverse")
             .field("dimension", &self.dimension)
             .field("n_rounds", &self.n_rounds)
             .field("n_kept", &self.n_kept())
@@ -208,10 +202,10 @@ impl fmt::Debug for CorrelatedNoise {
 }
 
 /// A row of `length` zeros, or an error where memory does not suffice.
-fn zero_row(length: usize) -> Result<Row, CorrelatedError> {
+fn zero_row(length: usize) -> Result<Row, InverseError> {
     let mut row = Vec::new();
     row.try_reserve_exact(length)
-        .map_err(|_| CorrelatedError::OutOfMemory { expected: length })?;
+        .map_err(|_| InverseError::OutOfMemory { expected: length })?;
     row.resize(length, 0.0);
     Ok(Zeroizing::new(row))
 }
@@ -240,11 +234,11 @@ mod tests {
             .collect()
     }
 
-    fn run(state: &mut CorrelatedNoise, n_rounds: usize, seed: u64) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    fn run(state: &mut StrategyInverse, n_rounds: usize, seed: u64) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
         let (mut all_draws, mut all_noise) = (Vec::new(), Vec::new());
         for round in 0..n_rounds {
             let draws = draws(seed + round as u64, state.n_draws());
-            let mut noise = vec![0.0; state.dimension()];
+            let mut noise = vec![0.0; state.dimension];
             state.next_round(&draws, &mut noise).unwrap();
             all_draws.push(draws);
             all_noise.push(noise);
@@ -260,7 +254,7 @@ mod tests {
         tolerance: f64,
     ) {
         let dimension = 3;
-        let mut state = CorrelatedNoise::new(strategy, n, dimension).unwrap();
+        let mut state = StrategyInverse::new(strategy, n, dimension).unwrap();
         let (draws, noise) = run(&mut state, n, 7);
         let dense: Vec<Vec<f64>> = (0..n)
             .map(|row| (0..=row).map(|col| entry(row, col)).collect())
@@ -325,7 +319,7 @@ mod tests {
         let tree = TreeStrategy::restarted(TreeEstimator::FromBelow, per_tree).unwrap();
         let strategy = MatrixStrategy::Tree(tree);
         let counts: Vec<usize> = {
-            let mut state = CorrelatedNoise::new(&strategy, n, 1).unwrap();
+            let mut state = StrategyInverse::new(&strategy, n, 1).unwrap();
             run(&mut state, n, 0).0.iter().map(Vec::len).collect()
         };
         let total: usize = counts.iter().sum();
@@ -336,7 +330,7 @@ mod tests {
         // Prefix sums of the noise that each single draw of 1 makes.
         let responses: Vec<Vec<f64>> = (0..total)
             .map(|impulse| {
-                let mut state = CorrelatedNoise::new(&strategy, n, 1).unwrap();
+                let mut state = StrategyInverse::new(&strategy, n, 1).unwrap();
                 let (mut position, mut prefix) = (0, 0.0);
                 let mut rounds = Vec::new();
                 for count in &counts {
@@ -394,10 +388,10 @@ mod tests {
         fn a_stored_state_goes_on_bit_for_bit(
             strategy in any_strategy(), before in 0_usize..40, after in 1_usize..40, dimension in 0_usize..5,
         ) {
-            let mut state = CorrelatedNoise::new(&strategy, 1000, dimension).unwrap();
+            let mut state = StrategyInverse::new(&strategy, 1000, dimension).unwrap();
             run(&mut state, before, 1);
             let bytes = state.encode();
-            let mut resumed = CorrelatedNoise::decode(&bytes).unwrap();
+            let mut resumed = StrategyInverse::decode(&bytes).unwrap();
             prop_assert_eq!(resumed.n_rounds(), before as u64);
             prop_assert_eq!(&bytes, &resumed.encode());
             prop_assert_eq!(run(&mut state, after, 50), run(&mut resumed, after, 50));
@@ -409,24 +403,24 @@ mod tests {
             strategy in any_strategy(), rounds in 0_usize..20,
             cut in 0_usize..400, at in 0_usize..400, flip in 1_u8..,
         ) {
-            let mut state = CorrelatedNoise::new(&strategy, 1000, 3).unwrap();
+            let mut state = StrategyInverse::new(&strategy, 1000, 3).unwrap();
             run(&mut state, rounds, 1);
             let mut bytes = state.encode().to_vec();
             let short = &bytes[..cut.min(bytes.len() - 1)];
-            prop_assert!(CorrelatedNoise::decode(short).is_err());
+            prop_assert!(StrategyInverse::decode(short).is_err());
             let at = at % bytes.len();
             bytes[at] ^= flip;
-            if let Ok(mut other) = CorrelatedNoise::decode(&bytes) && other.n_draws() < 1000 {
+            if let Ok(mut other) = StrategyInverse::decode(&bytes) && other.n_draws() < 1000 {
                 let draws = vec![0.5; other.n_draws()];
-                let mut noise = vec![0.0; other.dimension()];
+                let mut noise = vec![0.0; other.dimension];
                 let _ = other.next_round(&draws, &mut noise);
             }
         }
 
         #[test]
         fn parts_of_a_vector_get_the_noise_of_the_whole(strategy in any_strategy(), rounds in 1_usize..20) {
-            let mut whole = CorrelatedNoise::new(&strategy, 1000, 5).unwrap();
-            let mut parts = [2, 3].map(|dimension| CorrelatedNoise::new(&strategy, 1000, dimension).unwrap());
+            let mut whole = StrategyInverse::new(&strategy, 1000, 5).unwrap();
+            let mut parts = [2, 3].map(|dimension| StrategyInverse::new(&strategy, 1000, dimension).unwrap());
             for round in 0..rounds {
                 let draws = draws(round as u64, whole.n_draws());
                 let mut noise = [0.0; 5];
@@ -445,7 +439,7 @@ mod tests {
     #[test]
     fn wrong_input_is_refused_and_changes_nothing() {
         let strategy = MatrixStrategy::Toeplitz(ToeplitzStrategy::new(vec![1.0, 0.5]).unwrap());
-        let mut state = CorrelatedNoise::new(&strategy, 1000, 2).unwrap();
+        let mut state = StrategyInverse::new(&strategy, 1000, 2).unwrap();
         state.next_round(&[1.0, 2.0], &mut [0.0; 2]).unwrap();
         let before = state.encode();
         let mut noise = [9.0; 2];
@@ -454,24 +448,24 @@ mod tests {
         assert!(state.next_round(&[1.0, 2.0], &mut noise[..1]).is_err());
         assert_eq!(
             state.next_round(&[1.0, f64::NAN], &mut noise),
-            Err(CorrelatedError::NotFinite { index: 1 })
+            Err(InverseError::NotFinite { index: 1 })
         );
         assert_eq!((state.encode(), noise), (before, [9.0; 2]));
         assert_eq!(
             format!("{state:?}"),
-            "CorrelatedNoise { dimension: 2, n_rounds: 1, n_kept: 2, .. }"
+            "StrategyInverse { dimension: 2, n_rounds: 1, n_kept: 2, .. }"
         );
         let huge = MatrixStrategy::Buffered(BufferedToeplitz::new(vec![0.5], vec![0.5]).unwrap());
         assert!(matches!(
-            CorrelatedNoise::new(&huge, 1000, usize::MAX),
-            Err(CorrelatedError::OutOfMemory { .. })
+            StrategyInverse::new(&huge, 1000, usize::MAX),
+            Err(InverseError::OutOfMemory { .. })
         ));
     }
 
     #[test]
     fn memory_is_what_is_stated() {
         let kept = |strategy: MatrixStrategy, rounds: usize| {
-            let mut state = CorrelatedNoise::new(&strategy, 1000, 10).unwrap();
+            let mut state = StrategyInverse::new(&strategy, 1000, 10).unwrap();
             run(&mut state, rounds, 3);
             state.n_kept()
         };

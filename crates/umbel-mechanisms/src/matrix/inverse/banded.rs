@@ -2,7 +2,7 @@
 
 use umbel_accounting::matrix::ToeplitzStrategy;
 
-use super::{CorrelatedError, Row, zero_row};
+use super::{InverseError, Row, zero_row};
 
 /// ẑ_t = (z_t − Σ_{0<j<p} c_j ẑ_{t−j}) / c_0: substitution with the last p − 1 rounds' noise.
 pub(super) struct Banded {
@@ -35,16 +35,14 @@ impl Banded {
         n_rounds: u64,
         draws: &[f64],
         noise: &mut [f64],
-    ) -> Result<(), CorrelatedError> {
+    ) -> Result<(), InverseError> {
         let reach = self.strategy.n_bands() - 1;
         if self.past.len() < reach {
             // Rows are added as rounds come, so that a short run needs no more than it uses.
             let row = zero_row(draws.len())?;
-            self.past
-                .try_reserve(1)
-                .map_err(|_| CorrelatedError::OutOfMemory {
-                    expected: draws.len(),
-                })?;
+            self.past.try_reserve(1).map_err(|_| InverseError::OutOfMemory {
+                expected: draws.len(),
+            })?;
             self.past.push(row);
         }
         let coefficients = self.strategy.coefficients();

@@ -2,7 +2,7 @@
 
 use umbel_accounting::matrix::{TreeEstimator, TreeStrategy};
 
-use super::{CorrelatedError, Row, zero_row};
+use super::{InverseError, Row, zero_row};
 
 /// The noise of a prefix sum is that of the nodes named by the binary digits of the round; from one round to
 /// the next the trailing ones give way to a single node above them, so each round's noise is the new node
@@ -47,13 +47,13 @@ impl Tree {
         n_rounds: u64,
         draws: &[f64],
         noise: &mut [f64],
-    ) -> Result<(), CorrelatedError> {
+    ) -> Result<(), InverseError> {
         let (height, dimension) = (self.height(n_rounds), noise.len());
         if self.levels.len() <= height {
             let row = zero_row(dimension)?;
             self.levels
                 .try_reserve(1)
-                .map_err(|_| CorrelatedError::OutOfMemory { expected: dimension })?;
+                .map_err(|_| InverseError::OutOfMemory { expected: dimension })?;
             self.levels.push(row);
         }
         // The row of the new node's height is stale: its digit was 0.

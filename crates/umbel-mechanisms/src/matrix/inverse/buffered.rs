@@ -2,7 +2,7 @@
 
 use umbel_accounting::matrix::BufferedToeplitz;
 
-use super::{CorrelatedError, Row, zero_row};
+use super::{InverseError, Row, zero_row};
 
 /// Coordinates worked on at a time, so that all their buffers stay in the cache.
 const BLOCK: usize = 1024;
@@ -15,7 +15,7 @@ pub(super) struct Buffered {
 }
 
 impl Buffered {
-    pub(super) fn new(strategy: BufferedToeplitz, dimension: usize) -> Result<Self, CorrelatedError> {
+    pub(super) fn new(strategy: BufferedToeplitz, dimension: usize) -> Result<Self, InverseError> {
         let buffers = (0..strategy.n_buffers())
             .map(|_| zero_row(dimension))
             .collect::<Result<_, _>>()?;

@@ -1,0 +1,222 @@
+//! From the settings of `[privacy]` to the mechanism of a run, its noise calibrated.
+
+use umbel_accounting::matrix::{
+    ErrorMetric, MatrixStrategy, TreeEstimator, TreeStrategy, optimize_banded, optimize_buffered,
+};
+use umbel_accounting::{DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, calibrate};
+use umbel_experiment::{Experiment, FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler};
+use umbel_mechanisms::{
+    CentralGaussian, MatrixGaussian, MatrixPlan, Mechanism, MechanismError, NoiseKind, Turns, TurnsError,
+};
+use umbel_protocol::{PlanError, Sampling, Trust};
+
+use crate::SimulateError;
+
+/// Bands of a banded strategy where the settings say nothing: more gain little, and each costs the memory of a sum.
+const MOST_BANDS: u64 = 32;
+
+/// What the noise is for: public facts of the run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    /// Declared number of clients.
+    pub(crate) clients: u64,
+    /// Parameters of the model.
+    pub(crate) dimension: usize,
+    pub(crate) trust: Trust,
+}
+
+/// The mechanism of an experiment, and the most ε that it may spend.
+pub(crate) fn mechanism(
+    experiment: &Experiment,
+    setting: Setting,
+) -> Result<(Mechanism, Option<Epsilon>), SimulateError> {
+    let (privacy, cohort) = (&experiment.privacy, experiment.federation.cohort);
+    let kind = match privacy.noise {
+        NoiseSampler::Continuous => NoiseKind::Continuous,
+        NoiseSampler::Rounded => NoiseKind::Rounded,
+    };
+    let family = match privacy.mechanism {
+        MechanismSettings::Gaussian => {
+            let sampling = Sampling::poisson(cohort, setting.clients)?;
+            Family::Independent { sampling }
+        }
+        MechanismSettings::DpFtrl { .. } => {
+            Family::Matrix(Box::new(MatrixGaussian::new(ftrl(experiment, setting, kind)?)?))
+        }
+        other => unreachable!("the settings know no mechanism {other:?}"),
+    };
+    let made = |noise_multiplier| -> Result<Mechanism, SimulateError> {
+        Ok(match &family {
+            Family::Independent { .. } => {
+                CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?.into()
+            }
+            Family::Matrix(mechanism) => mechanism.with_noise_multiplier(noise_multiplier)?.into(),
+        })
+    };
+    match privacy.noise_level {
+        NoiseLevel::DangerousNone => Ok((
+            CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?.into(),
+            None,
+        )),
+        NoiseLevel::Epsilon(target)
+            if kind == NoiseKind::Rounded && target.value() > CentralGaussian::MAX_EPSILON =>
+        {
+            let most = CentralGaussian::MAX_EPSILON;
+            Err(PlanError::Setting {
+                key: "privacy.epsilon",
+                expected: format!("at most {most}, up to which rounded noise is certified"),
+                got: target.to_string(),
+            }
+            .into())
+        }
+        NoiseLevel::Epsilon(target) => {
+            let least = least_noise(experiment, target, setting.trust.relation(), &family)?;
+            Ok((made(least)?, Some(target)))
+        }
+        NoiseLevel::NoiseMultiplier {
+            noise_multiplier,
+            max_epsilon,
+        } => Ok((made(noise_multiplier)?, max_epsilon)),
+    }
+}
+
+/// Mechanisms that differ in nothing but their noise.
+enum Family {
+    Independent {
+        sampling: Sampling,
+    },
+    /// With any noise multiplier.
+    Matrix(Box<MatrixGaussian>),
+}
+
+impl Family {
+    /// The whole run with this noise.
+    fn event(&self, noise_multiplier: NoiseMultiplier, rounds: u64) -> Result<DpEvent, MechanismError> {
+        Ok(match self {
+            Self::Independent { sampling } => DpEvent::Repeated {
+                event: Box::new(sampling.event(DpEvent::Gaussian { noise_multiplier })),
+                count: rounds,
+            },
+            Self::Matrix(mechanism) => mechanism.with_noise_multiplier(noise_multiplier)?.event().clone(),
+        })
+    }
+}
+
+/// The least noise that keeps all rounds within the target.
+fn least_noise(
+    experiment: &Experiment,
+    target: Epsilon,
+    relation: NeighboringRelation,
+    family: &Family,
+) -> Result<NoiseMultiplier, SimulateError> {
+    let (privacy, rounds) = (&experiment.privacy, experiment.federation.rounds);
+    // Noise that cannot be drawn costs infinitely much, so the search keeps away from it.
+    let whole_run = |noise_multiplier| {
+        family
+            .event(noise_multiplier, rounds)
+            .unwrap_or(DpEvent::NonPrivate)
+    };
+    let least = calibrate::noise_multiplier(target, privacy.delta, privacy.accountant, relation, &whole_run)?;
+    Ok(rounded_up(least))
+}
+
+/// A run of DP-FTRL at a noise multiplier of 1.
+fn ftrl(experiment: &Experiment, setting: Setting, noise: NoiseKind) -> Result<MatrixPlan, SimulateError> {
+    let MechanismSettings::DpFtrl {
+        strategy,
+        separation,
+        participations,
+        amplified,
+    } = experiment.privacy.mechanism
+    else {
+        unreachable!("only called for DP-FTRL")
+    };
+    let (cohort, rounds) = (experiment.federation.cohort, experiment.federation.rounds);
+    // As far apart as possible: then everybody of a group takes part when it is its turn.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at least 1 and at most the rounds"
+    )]
+    let separation = separation.unwrap_or_else(|| {
+        (setting.clients as f64 / cohort)
+            .floor()
+            .clamp(1.0, rounds as f64) as u64
+    });
+    let turns =
+        Turns::new(separation, participations, rounds, cohort, setting.clients).map_err(
+            |error| match error {
+                TurnsError::Cohort { most, .. } => PlanError::Setting {
+                    key: "federation.cohort",
+                    expected: format!("above 0 and at most {most}: {error}"),
+                    got: cohort.to_string(),
+                },
+                other => PlanError::Setting {
+                    key: "privacy.mechanism",
+                    expected: "possible".to_owned(),
+                    got: other.to_string(),
+                },
+            },
+        )?;
+    let participation = turns.participation().map_err(MechanismError::from)?;
+    let length = usize::try_from(rounds).unwrap_or(usize::MAX);
+    let metric = ErrorMetric::RootMeanSquare;
+    let strategy = match strategy {
+        FtrlStrategy::Banded { bands } => {
+            let bands =
+                bands.unwrap_or_else(|| usize::try_from(separation.min(MOST_BANDS).min(rounds)).unwrap_or(1));
+            let best =
+                optimize_banded(length, bands, &participation, metric).map_err(MechanismError::from)?;
+            MatrixStrategy::Toeplitz(best.strategy)
+        }
+        FtrlStrategy::Blt { buffers } => {
+            let best =
+                optimize_buffered(length, buffers, &participation, metric).map_err(MechanismError::from)?;
+            MatrixStrategy::Buffered(best.strategy)
+        }
+        FtrlStrategy::Tree => MatrixStrategy::Tree(TreeStrategy::new(TreeEstimator::Binary)),
+    };
+    let one = NoiseMultiplier::new(1.0).map_err(|_| MechanismError::Strategy)?;
+    Ok(MatrixPlan {
+        clip_norm: experiment.privacy.clip_norm,
+        noise_multiplier: one,
+        noise,
+        divisor: cohort,
+        dimension: setting.dimension,
+        strategy,
+        rounds,
+        turns,
+        amplified,
+    })
+}
+
+/// Five significant digits, upward: a number that a person can read and type, and that does not change with the last digits of
+/// an accountant.
+fn rounded_up(least: NoiseMultiplier) -> NoiseMultiplier {
+    let scale = 10.0_f64.powf(4.0 - least.value().log10().floor());
+    let rounded = (least.value() * scale).ceil() / scale;
+    // Rounding errors of these two steps may leave it a hair too small, extreme values out of range.
+    NoiseMultiplier::new(rounded.max(least.value())).unwrap_or(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calibrated_noise_is_rounded_up() {
+        for (least, expected) in [
+            (2.482_098_99, 2.4821),
+            (13.895_556, 13.896),
+            (0.703_333, 0.70334),
+            (1.0, 1.0),
+            (3.0e-12, 3.0e-12),
+        ] {
+            let rounded = rounded_up(NoiseMultiplier::new(least).unwrap()).value();
+            assert!(
+                rounded >= least && (rounded / expected - 1.0).abs() < 1e-12,
+                "{least} became {rounded}"
+            );
+        }
+    }
+}
