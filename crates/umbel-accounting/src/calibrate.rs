@@ -188,6 +188,7 @@ impl Goal {
         let mut within: Option<(f64, f64)> = None;
         let mut beyond: Option<(f64, f64)> = None;
         let mut same_side = 0_i32;
+        let (mut last_within, mut last_beyond) = (-f64::INFINITY, f64::INFINITY);
         for _ in 0..200 {
             let spent = cost(point)?;
             let excess = self.excess(spent);
@@ -196,6 +197,7 @@ impl Goal {
                     return Ok(last);
                 }
                 within = Some((point, excess));
+                last_within = excess;
                 if same_side > 0 {
                     beyond = beyond.map(|(at, value)| (at, 0.5 * value));
                 }
@@ -210,6 +212,7 @@ impl Goal {
                     )));
                 }
                 beyond = Some((point, excess));
+                last_beyond = excess;
                 if same_side < 0 {
                     within = within.map(|(at, value)| (at, 0.5 * value));
                 }
@@ -217,18 +220,15 @@ impl Goal {
             }
             point = match (within, beyond) {
                 (Some((low, at_low)), Some((high, at_high))) => {
-                    if high - low <= TOLERANCE {
+                    // How far the crossing is, by the slope between both ends.
+                    let left = (high - low) * last_within / (last_within - last_beyond);
+                    if high - low <= TOLERANCE || (high - low < 0.02 && left <= 0.5 * TOLERANCE) {
                         return Ok(low);
                     }
                     let slanted = low + (high - low) * at_low / (at_low - at_high);
-                    // Just inside of the crossing, so that the bracket closes from both sides.
+                    // Just inside of the crossing, where the search may end.
                     let margin = 0.3 * TOLERANCE;
-                    let aimed = if same_side > 0 {
-                        slanted + margin
-                    } else {
-                        slanted - margin
-                    };
-                    aimed.clamp(low + margin, high - margin)
+                    (slanted - margin).clamp(low + margin, high - margin)
                 }
                 _ => (point - (1.05 * excess).clamp(-4.0, 4.0) - 1e-3 * excess.signum()).clamp(first, last),
             };

@@ -44,7 +44,7 @@ pub(super) fn epsilon_to(precision: f64, applications: &Applications, delta: f64
 }
 
 fn bounds(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<(f64, f64)> {
-    let worst = worst_direction(plan, delta, cache)?;
+    let worst = worst_direction(plan, plan.coarse_uppers(delta, cache)?, delta, cache)?;
     // The worse direction's lower bound is one for the whole; the other's could only be smaller.
     let lower = plan.lower(&worst, delta, cache);
     Some((lower.clamp(0.0, worst.upper), worst.upper))
@@ -58,14 +58,12 @@ pub(super) fn upper_epsilon(
     cache: &mut Cache,
 ) -> Option<f64> {
     let plan = Plan::new(applications, delta, precision(applications), cache)?;
-    let mut coarse = 0.0_f64;
-    for direction in plan.directions() {
-        coarse = coarse.max(plan.coarse_upper(direction, delta, cache)?.upper);
-    }
+    let found = plan.coarse_uppers(delta, cache)?;
+    let coarse = found.iter().map(|found| found.upper).fold(0.0, f64::max);
     if (coarse / target - 1.0).abs() > FAR {
         return Some(coarse);
     }
-    Some(worst_direction(&plan, delta, cache)?.upper)
+    Some(worst_direction(&plan, found, delta, cache)?.upper)
 }
 
 /// Upper bound on δ at `epsilon`.
@@ -99,11 +97,10 @@ fn precision(applications: &Applications) -> f64 {
     PRECISION * (total / 1e4).max(1.0).sqrt().sqrt()
 }
 
-/// The upper bound of the direction where it is larger.
-fn worst_direction(plan: &Plan, delta: f64, cache: &mut Cache) -> Option<Found> {
+/// The upper bound of the direction where it is larger, given coarse ones.
+fn worst_direction(plan: &Plan, coarse: Vec<Found>, delta: f64, cache: &mut Cache) -> Option<Found> {
     let mut worst: Option<Found> = None;
-    for direction in plan.directions() {
-        let coarse = plan.coarse_upper(direction, delta, cache)?;
+    for coarse in coarse {
         // A coarse bound is enough to see that the second direction is the better one, as it mostly is.
         if worst.as_ref().is_none_or(|worst| coarse.upper > worst.upper) {
             let found = plan.fine_upper(coarse, delta, cache);
@@ -217,6 +214,14 @@ impl Plan {
             }
         }
         Some(worst)
+    }
+
+    /// A first upper bound in each direction.
+    fn coarse_uppers(&self, delta: f64, cache: &mut Cache) -> Option<Vec<Found>> {
+        let directions = self.directions().into_iter();
+        directions
+            .map(|direction| self.coarse_upper(direction, delta, cache))
+            .collect()
     }
 
     /// A first upper bound on ε in one direction, on a grid much wider than the precision asks for.
