@@ -76,6 +76,28 @@ impl Participation {
     }
 }
 
+/// Every set of at most `most` of `n` rounds that keeps to the separation, for tests by brute force.
+#[cfg(test)]
+pub(super) fn patterns(
+    n: usize,
+    separation: usize,
+    most: usize,
+    fixed: bool,
+) -> impl Iterator<Item = Vec<usize>> {
+    let allowed = move |gap: usize| {
+        if fixed {
+            gap.is_multiple_of(separation)
+        } else {
+            gap >= separation
+        }
+    };
+    (0_u32..1 << n)
+        .map(move |mask| (0..n).filter(|i| mask >> i & 1 == 1).collect::<Vec<_>>())
+        .filter(move |rounds| {
+            rounds.len() <= most && rounds.windows(2).all(|pair| allowed(pair[1] - pair[0]))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

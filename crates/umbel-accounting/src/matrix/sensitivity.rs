@@ -171,26 +171,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::matrix::participation::patterns;
 
     /// All patterns by brute force.
     fn brute_force(values: &[f64], separation: usize, most: usize, fixed: bool) -> f64 {
-        let n = values.len();
-        let mut best = 0.0_f64;
-        for mask in 0_u32..1 << n {
-            let rounds: Vec<usize> = (0..n).filter(|i| mask >> i & 1 == 1).collect();
-            let fits = rounds.windows(2).all(|pair| {
-                let gap = pair[1] - pair[0];
-                if fixed {
-                    gap.is_multiple_of(separation)
-                } else {
-                    gap >= separation
-                }
-            });
-            if fits && rounds.len() <= most {
-                best = best.max(rounds.iter().map(|&i| values[i]).sum());
-            }
-        }
-        best
+        patterns(values.len(), separation, most, fixed)
+            .map(|rounds| rounds.iter().map(|&i| values[i]).sum::<f64>())
+            .fold(0.0, f64::max)
     }
 
     proptest! {

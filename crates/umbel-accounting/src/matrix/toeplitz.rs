@@ -147,6 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::matrix::participation::patterns;
 
     /// Largest 1ᵀ|Cᵀ C|1 over all patterns, from the dense matrix.
     fn brute_force(coefficients: &[f64], n: usize, separation: usize, most: usize) -> f64 {
@@ -158,19 +159,13 @@ mod tests {
             }
         };
         let gram = |i: usize, j: usize| (0..n).map(|r| entry(r, i) * entry(r, j)).sum::<f64>().abs();
-        let mut best = 0.0_f64;
-        for mask in 0_u32..1 << n {
-            let rounds: Vec<usize> = (0..n).filter(|i| mask >> i & 1 == 1).collect();
-            if rounds.len() <= most && rounds.windows(2).all(|pair| pair[1] - pair[0] >= separation) {
-                best = best.max(
-                    rounds
-                        .iter()
-                        .flat_map(|&i| rounds.iter().map(move |&j| gram(i, j)))
-                        .sum(),
-                );
-            }
-        }
-        best.sqrt()
+        patterns(n, separation, most, false)
+            .map(|rounds| {
+                let pairs = rounds.iter().flat_map(|&i| rounds.iter().map(move |&j| (i, j)));
+                pairs.map(|(i, j)| gram(i, j)).sum::<f64>()
+            })
+            .fold(0.0, f64::max)
+            .sqrt()
     }
 
     proptest! {

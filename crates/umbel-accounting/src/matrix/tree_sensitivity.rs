@@ -295,25 +295,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::matrix::participation::patterns;
 
     /// All patterns by brute force over the nodes.
     fn brute_force(tree: TreeStrategy, n: usize, participation: &Participation, fixed: bool) -> f64 {
         let (separation, most) = (participation.separation(), participation.most_in(n));
         let blocks = forest(tree.rounds_per_tree(), n);
         let mut best = 0.0_f64;
-        for mask in 1_u32..1 << n {
-            let rounds: Vec<usize> = (0..n).filter(|i| mask >> i & 1 == 1).collect();
-            let fits = rounds.windows(2).all(|pair| {
-                let gap = pair[1] - pair[0];
-                if fixed {
-                    gap.is_multiple_of(separation)
-                } else {
-                    gap >= separation
-                }
-            });
-            if !fits || rounds.len() > most {
-                continue;
-            }
+        for rounds in patterns(n, separation, most, fixed) {
             let (mut square, mut start) = (0.0, 0);
             for block in &blocks {
                 for height in 0..=block.height {

@@ -37,7 +37,9 @@ pub(super) fn replace_one(rate: f64, noise: f64, excess: f64) -> f64 {
     };
     let posterior =
         |x: f64| order * component_weight(rate, noise, x) + excess * component_weight(rate, noise, -x);
-    let centres = centres(noise, 2.0 * order, posterior);
+    let mut centres = centres(noise, 2.0 * order, posterior);
+    // The bulk of Q, where P has next to nothing and the gap is α − 1: far from the others if noise is small.
+    centres.push(-1.0);
     log_integral(log_integrand, f64::NEG_INFINITY, &centres, panel_width(noise))
         .map_or(f64::INFINITY, |log_gap| from_log_gap(log_gap, excess))
         .min(jensen(rate, 2.0 / noise, excess))
@@ -232,6 +234,41 @@ mod tests {
                 (got / (0.5 * (1.0 + excess)) - 1.0).abs() < 1e-6,
                 "{excess}: {got}"
             );
+        }
+    }
+
+    #[test]
+    fn replace_one_equals_a_plain_sum_at_every_rate_and_noise() {
+        for (rate, noise) in [
+            (0.5_f64, 0.1_f64),
+            (1.0 - 1e-9, 0.1),
+            (0.99, 0.2),
+            (0.3, 0.3),
+            (0.05, 1.0),
+            (0.7, 3.0),
+        ] {
+            for excess in [0.01_f64, 0.1, 0.7, 2.0] {
+                let order = 1.0 + excess;
+                let log_density = |x: f64| {
+                    let at = |mean: f64| log_normal_density((x - mean) / noise) - f64::ln(noise);
+                    log_add_exp((-rate).ln_1p() + at(0.0), rate.ln() + at(1.0))
+                };
+                let step = 2e-3 * noise;
+                let reach = (12.0 * noise + 1.0 + order) / step;
+                #[allow(clippy::cast_possible_truncation, reason = "a few hundred thousand points")]
+                let points = reach.ceil() as i32;
+                let moment = (-points..=points)
+                    .map(|i| {
+                        let x = f64::from(i) * step;
+                        step.ln() + order * log_density(x) - excess * log_density(-x)
+                    })
+                    .fold(f64::NEG_INFINITY, log_add_exp);
+                let (expected, got) = (moment / excess, replace_one(rate, noise, excess));
+                assert!(
+                    (got / expected - 1.0).abs() < 1e-6,
+                    "{rate} {noise} {excess}: {got} {expected}"
+                );
+            }
         }
     }
 
