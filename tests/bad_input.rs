@@ -121,8 +121,12 @@ const SETTINGS: &[(&str, &[&str])] = &[
         &["privacy.accountant", "\"pld\" or \"rdp\"", "guess"],
     ),
     // What this version does not have is refused, never ignored.
-    ("privacy.unit=example", &["privacy.unit", "\"client\"", "example"]),
-    ("privacy.trust=local", &["privacy.trust", "\"central\"", "local"]),
+    ("privacy.unit=word", &["privacy.unit", "\"client\"", "word"]),
+    // Nobody can bound one example's share in a whole update.
+    (
+        "privacy.unit=example",
+        &["privacy.trust", "\"local\"", "\"central\""],
+    ),
     (
         "privacy.trust=distributed",
         &["privacy.trust", "\"central\"", "distributed"],

@@ -51,6 +51,22 @@ fn the_example_trains_on_every_writer_within_its_budget() {
     );
 }
 
+/// Without its hundred rounds: the file is as it is shipped, and its plan within its budget.
+#[test]
+fn the_example_of_dp_ftrl_promises_what_its_page_says() {
+    let repository = example().join("../..");
+    let args = ["budget", "explain", "examples/digits/dp-ftrl.toml", "--json"];
+    let explained = Umbel::new(&repository).args(&args).run().success();
+    let explained: serde_json::Value = serde_json::from_str(&explained.stdout).unwrap();
+    let epsilon = explained["epsilon"].as_f64().unwrap();
+    assert!(epsilon <= 8.0 && epsilon > 7.99, "{epsilon}");
+    let ftrl = &explained["ftrl"];
+    assert_eq!(
+        (&ftrl["separation"], &ftrl["participations"], &ftrl["amplified"]),
+        (&5.into(), &20.into(), &false.into())
+    );
+}
+
 #[test]
 fn the_example_and_its_data_are_small_enough_to_ship() {
     fn bytes(path: &Path) -> u64 {

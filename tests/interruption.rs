@@ -10,7 +10,7 @@ use crate::support::{Folder, Numbers, Running};
 const ROUNDS: u64 = 60;
 
 /// Runs with state of every kind: a strategy without and with memory of its own.
-const VARIANTS: [&[&str]; 3] = [
+const VARIANTS: [&[&str]; 4] = [
     &["federation.rounds=60"],
     &[
         "federation.rounds=60",
@@ -27,6 +27,12 @@ const VARIANTS: [&[&str]; 3] = [
         "federation.cohort=5",
         "privacy.mechanism.kind=dp-ftrl",
         "privacy.mechanism.strategy=blt",
+    ],
+    // A clip norm that follows earlier rounds, and a strategy with another memory.
+    &[
+        "federation.rounds=60",
+        "privacy.clip_norm={kind=\"adaptive\"}",
+        "federation.strategy.kind=fedavgm",
     ],
 ];
 

@@ -5,6 +5,7 @@
 //! are seeded, so a check that passes once always passes.
 
 use serde_json::Value;
+use umbel_accounting::ledger::Body;
 
 use crate::support::{Folder, RunDir};
 
@@ -63,6 +64,18 @@ fn released_model_minus_start_has_the_standard_deviation_of_the_summary() {
             "federation.rounds=6",
             "privacy.noise=continuous",
         ],
+        // Every client adds its own; all 40 report.
+        &["privacy.trust=local", "federation.cohort=40"],
+        // One example is seldom in a batch, and much less than the noise.
+        &[
+            "privacy.unit=example",
+            "privacy.trust=local",
+            "privacy.noise_multiplier=1000",
+            "training.sampling_rate=0.2",
+            "training.steps=3",
+            "training.optimizer.learning_rate=0.1",
+            "federation.cohort=40",
+        ],
     ]
     .iter()
     .enumerate()
@@ -73,8 +86,9 @@ fn released_model_minus_start_has_the_standard_deviation_of_the_summary() {
         let cohort = run.summary()["cohort"].as_f64().unwrap();
         let promised = number("noise_multiplier") * number("clip_norm") / cohort;
         let said = number("noise_std_dev");
-        let std_dev = number("total_noise_std_dev");
-        if privacy["mechanism"] == "gaussian" {
+        // Local noise comes with each report; here it is one round in which all that are planned report.
+        let std_dev = privacy["total_noise_std_dev"].as_f64().unwrap_or(said);
+        if privacy["trust"] == "central" && privacy["mechanism"] == "gaussian" {
             assert!(
                 (said / promised - 1.0).abs() < 1e-9,
                 "{said} is noise multiplier × clip norm / cohort, {promised}"
@@ -88,6 +102,43 @@ fn released_model_minus_start_has_the_standard_deviation_of_the_summary() {
             .collect();
         check_standard_normal(&noise, &settings.join(", "));
     }
+}
+
+/// Where the clip norm moves, so does the noise: each round's is that of its own clip norm, which the ledger holds.
+#[test]
+fn noise_follows_an_adaptive_clip_norm() {
+    let folder = Folder::new();
+    let start = folder.finished("start", &[VANISHING, NO_NOISE].concat());
+    let clip = "privacy.clip_norm={kind=\"adaptive\", initial=0.3, quantile=0.5, learning_rate=1.0}";
+    let run = folder.finished("run", &[VANISHING, &[clip, "federation.rounds=4"]].concat());
+    let privacy = &run.summary()["privacy"];
+    let multiplier = privacy["adaptive_clip"]["update_noise_multiplier"]
+        .as_f64()
+        .unwrap();
+    assert!(multiplier > privacy["noise_multiplier"].as_f64().unwrap());
+    let ledger = run.ledger();
+    let clip_norms: Vec<f64> = ledger
+        .records()
+        .iter()
+        .filter_map(|record| match record {
+            Body::Charge(charge) => charge.clip_norm,
+            _ => None,
+        })
+        .collect();
+    // Updates that vanish are all within the clip norm, so it falls.
+    assert!(
+        clip_norms.len() == 4 && (clip_norms[0] - 0.3).abs() < 1e-12 && clip_norms[3] < 0.3,
+        "{clip_norms:?}"
+    );
+    let variance: f64 = clip_norms
+        .iter()
+        .map(|norm| (multiplier * norm / 10.0).powi(2))
+        .sum();
+    let noise: Vec<f64> = difference(&run, &start)
+        .iter()
+        .map(|value| value / variance.sqrt())
+        .collect();
+    check_standard_normal(&noise, "adaptive");
 }
 
 #[test]

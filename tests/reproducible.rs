@@ -3,7 +3,7 @@
 use crate::support::Folder;
 
 /// Settings that between them use every partition, model, strategy, noise sampler and accountant.
-const VARIANTS: [&[&str]; 9] = [
+const VARIANTS: [&[&str]; 12] = [
     &[],
     &["privacy.epsilon=3", "privacy.accountant=rdp"],
     &["privacy.noise=continuous"],
@@ -44,6 +44,25 @@ const VARIANTS: [&[&str]; 9] = [
         "privacy.mechanism.separation=2",
         "privacy.mechanism.participations=2",
         "privacy.noise=continuous",
+    ],
+    &[
+        "privacy.clip_norm={kind=\"adaptive\", initial=0.1}",
+        "federation.strategy.kind=fedyogi",
+        "federation.strategy.learning_rate=0.05",
+    ],
+    &[
+        "privacy.trust=local",
+        "federation.max_participations=3",
+        "federation.strategy.kind=fedprox",
+        "federation.strategy.mu=0.1",
+    ],
+    &[
+        "privacy.unit=example",
+        "privacy.trust=local",
+        "training.sampling_rate=0.3",
+        "training.steps=4",
+        "federation.strategy.kind=fedadagrad",
+        "federation.strategy.learning_rate=0.05",
     ],
 ];
 

@@ -33,7 +33,8 @@ mod writer;
 pub use order::{Order, OrderError};
 pub use reader::{LedgerFault, VerifiedLedger, read};
 pub use record::{
-    Body, Charge, Claim, Close, CloseStatus, Header, MatrixFacts, Release, Reserve, Resume, Void,
+    AdaptiveClipFacts, Body, Charge, Claim, Close, CloseStatus, Header, MatrixFacts, Release, Reserve,
+    Resume, Void,
 };
 pub use writer::{LedgerWriter, SigningKey, fingerprint};
 

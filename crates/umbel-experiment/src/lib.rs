@@ -11,12 +11,12 @@ mod summary;
 
 pub use run_dir::{FileError, RunDirectory, RunFile, read_file, write_whole};
 pub use settings::{
-    AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
+    AugmentationSettings, ClipSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
     FederationSettings, FormatSettings, FtrlStrategy, MechanismSettings, ModelSettings, NoiseLevel,
-    NoiseSampler, Overrides, PartitionSettings, PrivacySettings, QuantitySettings, SettingError,
-    StrategySettings, TextSettings, TrainingSettings,
+    NoiseSampler, Overrides, PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings,
+    SettingError, StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings,
 };
 pub use summary::{
-    Evaluation, FtrlFacts, HistogramBin, LedgerFacts, ModelFacts, PartitionFacts, PartitionOnly,
-    PrivacyFacts, RoundMetrics, SimulatorOnly, Status, Summary, Timing,
+    AdaptiveClipFacts, Evaluation, FtrlFacts, HistogramBin, LedgerFacts, LocalFacts, ModelFacts,
+    PartitionFacts, PartitionOnly, PrivacyFacts, RoundMetrics, SimulatorOnly, Status, Summary, Timing,
 };

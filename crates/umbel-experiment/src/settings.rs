@@ -5,20 +5,27 @@ mod layers;
 mod partition;
 mod privacy;
 mod section;
+mod strategy;
 
 use std::path::Path;
 
 use toml::{Table, Value};
+use umbel_accounting::SamplingRate;
 
 pub use self::data::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings, TextSettings,
 };
-use self::layers::{MODEL, OPTIMIZER, STRATEGY};
+use self::layers::{MODEL, OPTIMIZER};
 pub use self::partition::{PartitionSettings, QuantitySettings};
 use self::privacy::privacy;
-pub use self::privacy::{FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler, PrivacySettings};
+pub use self::privacy::{
+    ClipSettings, FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler, PrivacySettings, TrustSettings,
+    UnitSettings,
+};
 use self::section::Section;
 pub use self::section::SettingError;
+pub use self::strategy::StrategySettings;
+use self::strategy::strategy;
 
 /// A checked experiment: everything that a run depends on, besides the data files' content.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +68,20 @@ pub struct TrainingSettings {
     pub batch_size: usize,
     /// Step size of stochastic gradient descent.
     pub learning_rate: f64,
+    /// Where the unit is an example: how batches are drawn, in place of `epochs` and `batch_size`, which then have no influence.
+    pub private_steps: Option<PrivateSteps>,
+}
+
+/// Private gradient descent on a client: everything public, the same for all clients and whatever they hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PrivateSteps {
+    /// Probability with which an example is in a batch.
+    pub sampling_rate: SamplingRate,
+    /// Steps a round.
+    pub steps: u32,
+    /// What a batch's noised sum of gradients is divided by; absent means the sampling rate times the declared number of examples
+    /// a client.
+    pub divisor: Option<f64>,
 }
 
 /// `[federation]`.
@@ -69,31 +90,17 @@ pub struct FederationSettings {
     /// Declared number of clients, a public planning number that does not follow who is there; absent means as many as the
     /// partition has.
     pub clients: Option<u64>,
+    /// Where the unit is an example, the declared number of examples over all clients, a public planning number; absent means as
+    /// many as the data have.
+    pub examples: Option<u64>,
+    /// Where clients add the noise, the most rounds in which one takes part; absent means all.
+    pub max_participations: Option<u64>,
     /// How many rounds.
     pub rounds: u64,
     /// Expected cohort size, public; the divisor.
     pub cohort: f64,
     /// What the server does with releases.
     pub strategy: StrategySettings,
-}
-
-/// `[federation.strategy]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum StrategySettings {
-    /// Adaptive moments.
-    FedAdam {
-        /// Server step size.
-        learning_rate: f64,
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Degree of adaptivity.
-        tau: f64,
-    },
-    /// The plain mean.
-    FedAvg,
 }
 
 /// Settings of a higher layer than the file.
@@ -144,6 +151,7 @@ impl Experiment {
         let training = training(&mut root)?;
         let federation = federation(&mut root)?;
         let privacy = privacy(&mut root)?;
+        check_unit(&privacy, &training, &federation)?;
         secure_aggregation(&mut root)?;
         Ok(Self {
             name,
@@ -179,11 +187,7 @@ impl Experiment {
         ];
         section(
             "training",
-            vec![
-                ("epochs", whole(self.training.epochs as u64)),
-                ("batch_size", whole(self.training.batch_size as u64)),
-                ("optimizer", Value::Table(sgd.into_iter().collect())),
-            ],
+            self.training.to_pairs(Value::Table(sgd.into_iter().collect())),
         );
         let mut federation: Vec<_> = self
             .federation
@@ -191,6 +195,13 @@ impl Experiment {
             .map(|clients| ("clients", whole(clients)))
             .into_iter()
             .collect();
+        federation.extend(
+            self.federation
+                .examples
+                .map(|examples| ("examples", whole(examples))),
+        );
+        let most = self.federation.max_participations;
+        federation.extend(most.map(|most| ("max_participations", whole(most))));
         federation.extend([
             ("rounds", whole(self.federation.rounds)),
             ("cohort", self.federation.cohort.into()),
@@ -206,6 +217,27 @@ impl Experiment {
 /// A whole number as TOML. Counts come from TOML's own 63 bits, or from a seed that was drawn within them.
 fn whole(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+impl TrainingSettings {
+    fn to_pairs(&self, optimizer: Value) -> Vec<(&'static str, Value)> {
+        let mut pairs = match self.private_steps {
+            None => vec![
+                ("epochs", whole(self.epochs as u64)),
+                ("batch_size", whole(self.batch_size as u64)),
+            ],
+            Some(private) => {
+                let mut pairs = vec![
+                    ("sampling_rate", private.sampling_rate.value().into()),
+                    ("steps", whole(private.steps.into())),
+                ];
+                pairs.extend(private.divisor.map(|divisor| ("divisor", divisor.into())));
+                pairs
+            }
+        };
+        pairs.push(("optimizer", optimizer));
+        pairs
+    }
 }
 
 impl ModelSettings {
@@ -226,32 +258,6 @@ impl ModelSettings {
             ));
         }
         pairs
-    }
-}
-
-impl StrategySettings {
-    fn to_value(self) -> Value {
-        let pairs: Vec<(&str, Value)> = match self {
-            Self::FedAdam {
-                learning_rate,
-                beta_1,
-                beta_2,
-                tau,
-            } => vec![
-                ("kind", "fedadam".into()),
-                ("learning_rate", learning_rate.into()),
-                ("beta_1", beta_1.into()),
-                ("beta_2", beta_2.into()),
-                ("tau", tau.into()),
-            ],
-            Self::FedAvg => vec![("kind", "fedavg".into())],
-        };
-        Value::Table(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        )
     }
 }
 
@@ -281,10 +287,22 @@ fn model(root: &mut Section) -> Result<ModelSettings, SettingError> {
 }
 
 fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
-    let section = root.section("training", &["batch_size", "epochs", "optimizer"])?;
+    let known = [
+        "batch_size",
+        "divisor",
+        "epochs",
+        "optimizer",
+        "sampling_rate",
+        "steps",
+    ];
+    let section = root.section("training", &known)?;
     let mut section = root.require("training", "a table", section)?;
+    let private_steps = private_steps(&mut section)?;
     let epochs = to_size(section.count("epochs", 1)?.unwrap_or(1))?;
-    let batch_size = section.count("batch_size", 1)?;
+    let batch_size = match private_steps {
+        Some(_) => Some(1),
+        None => section.count("batch_size", 1)?,
+    };
     let batch_size = to_size(section.require("batch_size", "a whole number of at least 1", batch_size)?)?;
     let optimizer = section.kind_section("optimizer", OPTIMIZER)?;
     let (_, mut optimizer) = section.require("optimizer", "a table with a `kind`", optimizer)?;
@@ -295,11 +313,110 @@ fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
         epochs,
         batch_size,
         learning_rate,
+        private_steps,
     })
 }
 
+/// Poisson-sampled batches, where the settings have any of their keys.
+fn private_steps(section: &mut Section) -> Result<Option<PrivateSteps>, SettingError> {
+    if !["divisor", "sampling_rate", "steps"]
+        .iter()
+        .any(|key| section.has(key))
+    {
+        return Ok(None);
+    }
+    for key in ["batch_size", "epochs"] {
+        if section.has(key) {
+            return Err(SettingError::Conflict {
+                first: section.name("sampling_rate"),
+                second: section.name(key),
+                reason: "with unit \"example\" batches are drawn by coins and steps are counted, so that neither tells how many \
+                         examples a client has; remove one"
+                    .to_owned(),
+            });
+        }
+    }
+    let expected = "a number above 0 and at most 1, public and the same for all clients";
+    let rate = section.number("sampling_rate", expected, |_| true)?;
+    let rate = section.require("sampling_rate", expected, rate)?;
+    let Ok(sampling_rate) = SamplingRate::new(rate) else {
+        return section.refuse("sampling_rate", expected, format!("{rate:?}"));
+    };
+    let steps = section.count("steps", 1)?;
+    let steps = section.require("steps", "the number of steps in a round", steps)?;
+    let Ok(steps) = u32::try_from(steps) else {
+        return section.refuse("steps", "at most 4294967295", steps);
+    };
+    let expected = "a public number above 0: the size of the batch that was drawn, or of the client's data, would tell how many \
+                    examples it has";
+    let divisor = section.number("divisor", expected, |value| value > 0.0 && value.is_finite())?;
+    Ok(Some(PrivateSteps {
+        sampling_rate,
+        steps,
+        divisor,
+    }))
+}
+
+/// What the unit and the trust model ask of other sections.
+fn check_unit(
+    privacy: &PrivacySettings,
+    training: &TrainingSettings,
+    federation: &FederationSettings,
+) -> Result<(), SettingError> {
+    let conflict = |first: &str, second: &str, reason: &str| {
+        Err(SettingError::Conflict {
+            first: first.to_owned(),
+            second: second.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    match (privacy.unit, training.private_steps) {
+        (UnitSettings::Example, None) => {
+            return Err(SettingError::Missing {
+                key: "training.sampling_rate".to_owned(),
+                expected: "the probability with which an example is in a batch, and `training.steps`, in place of `epochs` and \
+                           `batch_size`: with unit \"example\" each client draws batches by its own coins"
+                    .to_owned(),
+            });
+        }
+        (UnitSettings::Client, Some(_)) => {
+            let reason = "only with unit \"example\" does a client draw batches by coins; use `epochs` and `batch_size`";
+            return conflict("training.sampling_rate", "privacy.unit", reason);
+        }
+        _ => {}
+    }
+    if privacy.unit == UnitSettings::Client && federation.examples.is_some() {
+        return conflict(
+            "federation.examples",
+            "privacy.unit",
+            "only with unit \"example\" does a number of examples matter",
+        );
+    }
+    if privacy.trust == TrustSettings::Central && federation.max_participations.is_some() {
+        let reason = "with \"central\" every round is charged, whoever takes part; limit `federation.rounds`";
+        return conflict("federation.max_participations", "privacy.trust", reason);
+    }
+    if privacy.unit == UnitSettings::Example
+        && matches!(federation.strategy, StrategySettings::FedProx { .. })
+    {
+        let reason =
+            "the steps of a client with unit \"example\" follow noised gradients only; use \"fedavg\"";
+        return conflict("federation.strategy", "privacy.unit", reason);
+    }
+    Ok(())
+}
+
 fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
-    let section = root.section("federation", &["clients", "cohort", "rounds", "strategy"])?;
+    let known = [
+        "clients",
+        "cohort",
+        "examples",
+        "max_participations",
+        "rounds",
+        "strategy",
+        "weights",
+    ];
+    let section = root.section("federation", &known)?;
     let mut section = root.require("federation", "a table", section)?;
     let rounds = section.count("rounds", 1)?;
     let rounds = section.require("rounds", "a whole number of at least 1", rounds)?;
@@ -307,24 +424,18 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
     let expected = "a finite number above 0, the expected number of clients in a round";
     let cohort = section.number("cohort", expected, |cohort| cohort > 0.0 && cohort.is_finite())?;
     let cohort = section.require("cohort", expected, cohort)?;
-    let strategy = match section.kind_section("strategy", STRATEGY)? {
-        Some(("fedadam", mut strategy)) => {
-            let expected = "a finite number above 0";
-            let positive = |value: f64| value > 0.0 && value.is_finite();
-            let decay = |value: f64| (0.0..1.0).contains(&value);
-            let rate = strategy.number("learning_rate", expected, positive)?;
-            let expected_decay = "a number of at least 0 and below 1";
-            StrategySettings::FedAdam {
-                learning_rate: strategy.require("learning_rate", expected, rate)?,
-                beta_1: strategy.number("beta_1", expected_decay, decay)?.unwrap_or(0.9),
-                beta_2: strategy.number("beta_2", expected_decay, decay)?.unwrap_or(0.99),
-                tau: strategy.number("tau", expected, positive)?.unwrap_or(1e-3),
-            }
-        }
-        _ => StrategySettings::FedAvg,
-    };
+    let strategy = strategy(&mut section)?;
+    let expected = "\"uniform\": weights by numbers of examples would tell them, and let one client outweigh the clip norm";
+    match section.text("weights", expected)?.as_deref() {
+        None | Some("uniform") => {}
+        Some(other) => return section.refuse("weights", expected, format!("\"{other}\"")),
+    }
+    let examples = section.count("examples", 1)?;
+    let max_participations = section.count("max_participations", 1)?;
     Ok(FederationSettings {
         clients,
+        examples,
+        max_participations,
         rounds,
         cohort,
         strategy,

@@ -20,6 +20,9 @@ pub struct RoundMetrics {
     pub epsilon_lower: Option<f64>,
     /// δ.
     pub delta: f64,
+    /// The round's clip norm where it moves; public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
     /// Diagnostics of the simulation.
     pub simulator_only: SimulatorOnly,
 }
@@ -134,8 +137,11 @@ pub struct PrivacyFacts {
     pub accountant: String,
     /// σ / C; null without noise.
     pub noise_multiplier: Option<f64>,
-    /// C.
+    /// C; of the first round where it moves.
     pub clip_norm: f64,
+    /// Where the clip norm follows the updates, how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive_clip: Option<AdaptiveClipFacts>,
     /// How cohorts are drawn.
     pub sampling: String,
     /// The probability q.
@@ -145,19 +151,52 @@ pub struct PrivacyFacts {
     /// Standard deviation of the noise on each parameter of each release (the sum divided by `cohort`); of the last planned one
     /// where it differs from round to round.
     pub noise_std_dev: f64,
-    /// The same of the sum of all planned releases, which with `fedavg` is the noise in the final model.
-    #[serde(default)]
-    pub total_noise_std_dev: f64,
+    /// The same of the sum of all planned releases, which with `fedavg` is the noise in the final model; absent where the clip norm
+    /// moves, and the noise with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_noise_std_dev: Option<f64>,
     /// How the noise of different rounds hangs together: `gaussian` (not at all) or `dp-ftrl`.
     #[serde(default)]
     pub mechanism: String,
     /// Of DP-FTRL, how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ftrl: Option<FtrlFacts>,
+    /// Of noise that clients add, what each does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalFacts>,
     /// What the promise does not cover.
     pub not_covered: Vec<String>,
     /// The promise in words.
     pub statement: String,
+}
+
+/// Noise on each client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LocalFacts {
+    /// A client takes part at most this often, and ε is that of as many participations.
+    pub max_participations: u64,
+    /// Where the unit is an example, steps a round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// Where the unit is an example, the probability with which it is in a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_sampling_rate: Option<f64>,
+    /// Where the unit is an example, the public number that a batch's noised sum is divided by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_divisor: Option<f64>,
+}
+
+/// A clip norm that follows a quantile of the updates' norms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdaptiveClipFacts {
+    /// Share of updates that shall not be clipped.
+    pub quantile: f64,
+    /// How fast it moves.
+    pub learning_rate: f64,
+    /// Standard deviation of the noise on the number of updates that are not clipped; the noise multiplier covers it.
+    pub count_std_dev: f64,
+    /// Noise on the updates' sum over the clip norm: a little above the noise multiplier, for the count takes its share.
+    pub update_noise_multiplier: f64,
 }
 
 /// Correlated noise, and who may take part when.

@@ -8,7 +8,7 @@ use umbel_accounting::{ClipNorm, DpEvent, NoiseMultiplier};
 use crate::blocks::for_blocks;
 use crate::quantize::{GRID_UNITS, Quantizer};
 use crate::rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
-use crate::source::{NoiseSource, Provenance, RandomStream};
+use crate::source::{BlockStreams, NoiseSource, Provenance, RandomStream};
 use crate::sum::IntegerSum;
 
 /// How the noise is drawn.
@@ -67,8 +67,7 @@ pub struct CentralGaussian {
 #[derive(Debug, Clone, PartialEq)]
 struct Noise {
     kind: NoiseKind,
-    /// What is charged.
-    charged: NoiseMultiplier,
+    noise_multiplier: NoiseMultiplier,
     sampler: RoundedGaussian,
 }
 
@@ -82,14 +81,26 @@ pub struct Release {
     pub event: DpEvent,
     /// Where the noise came from.
     pub provenance: Provenance,
+    /// Of adaptive clipping, the share of updates that were within the clip norm: noisy, and possibly below 0 or above 1.
+    pub share_within: Option<f64>,
 }
 
 /// Why a mechanism cannot be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MechanismError {
+    /// A plan of adaptive clipping that cannot be kept.
+    #[error("{what} must be {expected}, got {got:?}")]
+    AdaptiveClip {
+        /// Which number.
+        what: &'static str,
+        /// The accepted range.
+        expected: String,
+        /// The number that came.
+        got: f64,
+    },
     /// The divisor is no planned cohort size.
-    #[error("the divisor must be a finite number above 0, got {got}")]
+    #[error("the divisor must be a finite number above 0, got {got:?}")]
     Divisor {
         /// The number that came.
         got: f64,
@@ -98,7 +109,7 @@ pub enum MechanismError {
     #[error(transparent)]
     Matrix(#[from] MatrixError),
     /// The noise is too small or too large to be drawn exactly.
-    #[error("the noise multiplier {noise_multiplier} cannot be drawn: {reason}")]
+    #[error("the noise multiplier {:?} cannot be drawn: {reason}", noise_multiplier.value())]
     NoiseMultiplier {
         /// The number that came.
         noise_multiplier: NoiseMultiplier,
@@ -106,7 +117,7 @@ pub enum MechanismError {
         reason: StdDevOutOfRange,
     },
     /// Clip norm over divisor leaves the range of floating-point numbers.
-    #[error("a clip norm of {clip_norm} divided by {divisor} leaves the range of numbers")]
+    #[error("a clip norm of {:?} divided by {divisor:?} leaves the range of numbers", clip_norm.value())]
     Scale {
         /// The clip norm.
         clip_norm: ClipNorm,
@@ -131,7 +142,7 @@ impl CentralGaussian {
         noise: NoiseKind,
         divisor: f64,
     ) -> Result<Self, MechanismError> {
-        Self::with_charge(clip_norm, noise_multiplier, noise_multiplier, noise, divisor)
+        Self::with_quantizer(Quantizer::new(clip_norm), noise_multiplier, noise, divisor)
     }
 
     /// Clips, sums and divides alike, but adds nothing: **not private**, and [`event`](Self::event) says so.
@@ -145,11 +156,10 @@ impl CentralGaussian {
         })
     }
 
-    /// Noise with one multiplier, charged as another, for a caller whose own argument covers the difference.
-    pub(crate) fn with_charge(
-        clip_norm: ClipNorm,
+    /// The same for what another quantiser makes.
+    pub(crate) fn with_quantizer(
+        quantizer: Quantizer,
         noise_multiplier: NoiseMultiplier,
-        charged: NoiseMultiplier,
         kind: NoiseKind,
         divisor: f64,
     ) -> Result<Self, MechanismError> {
@@ -161,14 +171,14 @@ impl CentralGaussian {
                     reason,
                 }
             })?;
-        let scale = scale(clip_norm, divisor)?;
+        let scale = scale(quantizer.clip_norm(), divisor)?;
         let noise = Noise {
             kind,
-            charged,
+            noise_multiplier,
             sampler,
         };
         Ok(Self {
-            quantizer: Quantizer::new(clip_norm),
+            quantizer,
             noise: Some(noise),
             divisor,
             scale,
@@ -179,7 +189,7 @@ impl CentralGaussian {
     pub fn event(&self) -> DpEvent {
         match &self.noise {
             Some(noise) => DpEvent::Gaussian {
-                noise_multiplier: noise.charged,
+                noise_multiplier: noise.noise_multiplier,
             },
             None => DpEvent::NonPrivate,
         }
@@ -187,7 +197,7 @@ impl CentralGaussian {
 
     /// The noise multiplier that is charged, z = σ / C; `None` without noise.
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
-        self.noise.as_ref().map(|noise| noise.charged)
+        self.noise.as_ref().map(|noise| noise.noise_multiplier)
     }
 
     /// Makes updates fit for the sum.
@@ -245,21 +255,34 @@ impl CentralGaussian {
     ///
     /// If the sum's updates were quantised for another clip norm than this mechanism's: the caller mixed up rounds.
     pub fn release(&self, sum: IntegerSum, noise: &NoiseSource, round: u64, n_threads: usize) -> Release {
+        let streams = noise.release_streams(round);
+        Release {
+            values: self.noised(sum, &streams, 0, n_threads),
+            event: self.event(),
+            provenance: noise.provenance(),
+            share_within: None,
+        }
+    }
+
+    /// The same with given streams, of which it takes the blocks from `first` × 2^32 on.
+    pub(crate) fn noised(
+        &self,
+        sum: IntegerSum,
+        streams: &BlockStreams,
+        first: u32,
+        n_threads: usize,
+    ) -> Vec<f32> {
         assert!(
             sum.is_on_grid_of(self.quantizer.clip_norm()),
             "the sum and the mechanism have different clip norms"
         );
-        let streams = noise.release_streams(round);
         let mut sums = sum.into_values();
         let mut values = vec![0.0_f32; sums.len()];
+        let first = u64::from(first) << 32;
         for_blocks(&mut sums, &mut values, n_threads, |block, sums, values| {
-            self.release_block(sums, values, &mut streams.block(block));
+            self.release_block(sums, values, &mut streams.block(first + block));
         });
-        Release {
-            values,
-            event: self.event(),
-            provenance: noise.provenance(),
-        }
+        values
     }
 
     fn release_block(&self, sums: &mut [i64], values: &mut [f32], stream: &mut RandomStream) {

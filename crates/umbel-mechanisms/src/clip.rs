@@ -41,7 +41,7 @@ pub fn l2_norm(values: &[f32]) -> f64 {
 /// Scales a vector by min(1, C / norm), so that its norm is at most C up to rounding of its values to `f32`.
 ///
 /// A vector with a value that is not finite becomes zero.
-pub fn clip_l2(values: &mut [f32], clip_norm: ClipNorm) -> ClipOutcome {
+fn clip_l2(values: &mut [f32], clip_norm: ClipNorm) -> ClipOutcome {
     let norm = l2_norm(values);
     if !norm.is_finite() {
         values.fill(0.0);
@@ -134,10 +134,10 @@ impl LayerClip {
         &self.layers
     }
 
-    /// Clips each layer by its own norm; one outcome a layer.
+    /// Clips each layer by its own norm. The outcome has the norm of the whole before, and says whether any layer was shortened.
     ///
     /// A value that is not finite makes the whole update zero, not only its layer.
-    pub fn clip(&self, values: &mut [f32]) -> Result<Vec<ClipOutcome>, LayerClipError> {
+    pub fn clip(&self, values: &mut [f32]) -> Result<ClipOutcome, LayerClipError> {
         let expected = self.layers.iter().map(|&(length, _)| length).sum();
         if values.len() != expected {
             return Err(LayerClipError::Dimension {
@@ -146,16 +146,23 @@ impl LayerClip {
             });
         }
         let mut rest = &mut *values;
-        let mut outcomes = Vec::with_capacity(self.layers.len());
+        let mut outcome = ClipOutcome {
+            norm: l2_norm(rest),
+            clipped: false,
+            non_finite: false,
+        };
         for &(length, clip_norm) in &self.layers {
             let (layer, after) = rest.split_at_mut(length);
-            outcomes.push(clip_l2(layer, clip_norm));
+            let own = clip_l2(layer, clip_norm);
+            outcome.clipped |= own.clipped;
+            outcome.non_finite |= own.non_finite;
             rest = after;
         }
-        if outcomes.iter().any(|outcome| outcome.non_finite) {
+        if outcome.non_finite {
             values.fill(0.0);
+            outcome.norm = f64::NAN;
         }
-        Ok(outcomes)
+        Ok(outcome)
     }
 }
 
@@ -205,7 +212,8 @@ mod tests {
             assert!(outcome.non_finite && outcome.clipped && outcome.norm.is_nan());
             let mut update = [1.0, bad, 2.0];
             let layers = LayerClip::equal(clip_norm(1.0), &[1, 2]).unwrap();
-            assert!(layers.clip(&mut update).unwrap()[1].non_finite);
+            let outcome = layers.clip(&mut update).unwrap();
+            assert!(outcome.non_finite && outcome.clipped && outcome.norm.is_nan());
             assert!(update.iter().all(|value| value.abs() <= 0.0));
         }
     }
@@ -247,7 +255,8 @@ mod tests {
             let sum: f64 = layers.layers().iter().map(|(_, norm)| norm.value().powi(2)).sum();
             prop_assert!(sum <= bound * bound && sum >= bound * bound * (1.0 - 1e-9));
             let mut values = vec![1e6_f32; shares.iter().map(|&(length, _)| length).sum()];
-            layers.clip(&mut values).unwrap();
+            let outcome = layers.clip(&mut values).unwrap();
+            prop_assert_eq!(outcome.clipped, !values.is_empty());
             prop_assert!(l2_norm(&values) <= bound * (1.0 + 1e-6));
         }
     }

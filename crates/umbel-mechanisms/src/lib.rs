@@ -17,6 +17,7 @@ mod clip;
 mod discrete_gaussian;
 mod discrete_laplace;
 mod fixed_point;
+mod local_gaussian;
 mod matrix;
 mod mechanism;
 mod quantize;
@@ -31,21 +32,22 @@ mod strips;
 mod sum;
 mod turns;
 
-pub use adaptive_clip::{AdaptiveClip, AdaptiveClipError, AdaptiveClipPlan, ClipCount};
+pub use adaptive_clip::{AdaptiveClipPlan, AdaptiveGaussian};
 pub use central_gaussian::{CentralGaussian, MechanismError, NoiseKind, Release};
-pub use clip::{ClipOutcome, LayerClip, LayerClipError, clip_l2, l2_norm};
+pub use clip::{ClipOutcome, LayerClip, LayerClipError, l2_norm};
 pub use discrete_gaussian::DiscreteGaussian;
 pub use discrete_laplace::{DiscreteLaplace, ScaleOutOfRange};
+pub use local_gaussian::{LocalGaussian, LocalPlan, LocalSteps};
 pub use matrix::{InverseError, MatrixGaussian, MatrixPlan};
 pub use mechanism::{Mechanism, MechanismState, StateError};
 pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
 pub use rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
 pub use rounding::{GridRounding, GridRoundingError, RoundingKind, round_stochastically};
-pub use sampling::poisson_cohort;
+pub use sampling::{poisson_batch, poisson_cohort};
 pub use skellam::{Skellam, VarianceOutOfRange};
 pub use source::{
-    BlockStreams, CohortSource, NO_CLIENT, NoiseSource, Provenance, Purpose, RandomStream, RoundingSource,
-    SimulationSeed, SourceError,
+    BatchSource, BlockStreams, CohortSource, NO_CLIENT, NoiseSource, Provenance, Purpose, RandomStream,
+    RoundingSource, SimulationSeed, SourceError,
 };
 pub use sum::{IntegerSum, SumDecodeError, SumError};
 pub use turns::{Turns, TurnsError};

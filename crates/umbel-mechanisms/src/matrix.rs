@@ -233,6 +233,7 @@ impl MatrixGaussian {
             values: decoded.iter().map(|value| to_single(value * unit)).collect(),
             event: self.event.clone(),
             provenance: noise.provenance(),
+            share_within: None,
         })
     }
 }

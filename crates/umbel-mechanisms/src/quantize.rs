@@ -14,9 +14,15 @@ const GRID_UNITS_F64: f64 = GRID_UNITS as f64;
 const SQUARED_BOUND: u64 = (GRID_UNITS as u64) * (GRID_UNITS as u64);
 
 /// Clips updates and rounds them toward zero to integer multiples of the grid unit g = C / 2^30.
+///
+/// With an **indicator** of weight B it appends one more coordinate, +B if the update was not clipped and −B if it was, and
+/// leaves as much less to the update that both together have a norm of at most C: the update is clipped to
+/// `√(2^60 − B²)` grid units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quantizer {
     clip_norm: ClipNorm,
+    /// Weight of the indicator in grid units, 0 for none.
+    indicator: u32,
 }
 
 /// An update as integers in grid units, `Σ vᵢ² ≤ 2^60` by construction: its L2 norm is at most the clip norm, exactly.
@@ -40,12 +46,44 @@ pub enum RejectedUpdate {
 impl Quantizer {
     /// A quantiser for one clip norm.
     pub fn new(clip_norm: ClipNorm) -> Self {
-        Self { clip_norm }
+        Self {
+            clip_norm,
+            indicator: 0,
+        }
     }
 
-    /// The clip norm C, an update's largest L2 norm.
+    /// A quantiser that reports with `indicator` grid units whether an update was clipped; `None` unless that leaves
+    /// something for the update itself. `clip_norm` bounds both together.
+    pub fn with_indicator(clip_norm: ClipNorm, indicator: u32) -> Option<Self> {
+        (1..GRID_UNITS)
+            .contains(&indicator)
+            .then_some(Self { clip_norm, indicator })
+    }
+
+    /// The clip norm C, the largest L2 norm of what is reported.
     pub fn clip_norm(&self) -> ClipNorm {
         self.clip_norm
+    }
+
+    /// Weight of the indicator in grid units; `None` if there is none.
+    pub fn indicator(&self) -> Option<u32> {
+        (self.indicator > 0).then_some(self.indicator)
+    }
+
+    /// The norm that updates are clipped to: C, or what the indicator leaves of it.
+    pub fn update_clip_norm(&self) -> f64 {
+        match self.indicator {
+            0 => self.clip_norm.value(),
+            weight => {
+                let ratio = f64::from(weight) / GRID_UNITS_F64;
+                self.clip_norm.value() * ((1.0 - ratio) * (1.0 + ratio)).sqrt()
+            }
+        }
+    }
+
+    /// How many numbers the report of an update of `dimension` coordinates has.
+    pub fn report_length(&self, dimension: usize) -> usize {
+        dimension + usize::from(self.indicator > 0)
     }
 
     /// The grid unit g = C / 2^30, what the integer 1 stands for.
@@ -53,7 +91,7 @@ impl Quantizer {
         self.clip_norm.value() / GRID_UNITS_F64
     }
 
-    /// Scales an update by min(1, C / norm) and truncates each value toward zero to grid units.
+    /// Scales an update by min(1, C / norm) and truncates each value toward zero to grid units; appends the indicator, if any.
     ///
     /// `buffer` is emptied and becomes the result's memory. After the call:
     /// - the sum of squares in exact integers is at most 2^60; should rounding have exceeded it, the vector was shrunk,
@@ -64,11 +102,12 @@ impl Quantizer {
     /// exact in `f64`, so truncation never rounds up; the price is a relative shrinkage below 2^-28.
     pub fn clip_and_quantize(&self, update: &[f32], mut buffer: Vec<i32>) -> (QuantizedUpdate, ClipOutcome) {
         let norm = l2_norm(update);
+        let (limit, bound) = (self.update_clip_norm(), self.update_bound());
         buffer.clear();
         let outcome = if norm.is_finite() {
             ClipOutcome {
                 norm,
-                clipped: norm > self.clip_norm.value(),
+                clipped: norm > limit,
                 non_finite: false,
             }
         } else {
@@ -82,15 +121,31 @@ impl Quantizer {
             buffer.resize(update.len(), 0);
         } else {
             // The norm of a vector of f32 other than zero is at least 2^-149, so the quotient is finite.
-            let mut scale = round_down_to_29_bits(grid_units_over(norm.max(self.clip_norm.value())));
+            // Without clipping the scale is 2^30 / C, with clipping to c it is c / norm of that.
+            let length = if outcome.clipped {
+                norm * (self.clip_norm.value() / limit)
+            } else {
+                self.clip_norm.value()
+            };
+            let mut scale = round_down_to_29_bits(grid_units_over(length));
             buffer.extend(update.iter().map(|&value| truncate(f64::from(value) * scale)));
-            while !is_within_bound(&buffer) {
+            while squared_norm(&buffer) > bound {
                 scale = round_down_to_29_bits(scale * (1.0 - 1e-8));
                 buffer.clear();
                 buffer.extend(update.iter().map(|&value| truncate(f64::from(value) * scale)));
             }
         }
+        if self.indicator > 0 {
+            // Below 2^30 in magnitude.
+            let weight = self.indicator.cast_signed();
+            buffer.push(if outcome.clipped { -weight } else { weight });
+        }
         (self.checked(buffer), outcome)
+    }
+
+    /// The largest sum of squares that is left for an update.
+    fn update_bound(&self) -> u128 {
+        u128::from(SQUARED_BOUND) - u128::from(self.indicator) * u128::from(self.indicator)
     }
 
     /// Takes integers that came over a network, if their norm is within the bound. The server's own check: an honest

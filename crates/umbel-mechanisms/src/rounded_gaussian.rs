@@ -30,7 +30,7 @@ pub struct RoundedGaussian {
 
 /// The standard deviation is outside the range for which a sampler is exact.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("standard deviation must be between {lowest} and {highest} grid units, got {got}")]
+#[error("standard deviation must be between {lowest:?} and {highest:?} grid units, got {got:?}")]
 pub struct StdDevOutOfRange {
     /// The smallest that is accepted.
     pub lowest: f64,

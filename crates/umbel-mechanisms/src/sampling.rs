@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use rand_core::Rng;
 use umbel_accounting::SamplingRate;
 
-use crate::source::CohortSource;
+use crate::source::{CohortSource, RandomStream};
 
 /// The clients of one round, in ascending order: each of `0..population` is in it with probability `rate`,
 /// independently of all others.
@@ -46,6 +46,16 @@ pub fn poisson_cohort(source: &CohortSource, round: u64, population: u64, rate: 
     cohort
 }
 
+/// A client's training batch: each place in `0..n_examples` is in it with probability `rate`, independently of all others. A coin is
+/// a 64-bit fraction, as for a cohort; the places come in ascending order. A batch may be empty.
+pub fn poisson_batch(coins: &mut RandomStream, n_examples: usize, rate: SamplingRate) -> Vec<usize> {
+    if rate.value() >= 1.0 {
+        return (0..n_examples).collect();
+    }
+    let threshold = threshold(rate);
+    (0..n_examples).filter(|_| coins.next_u64() < threshold).collect()
+}
+
 const BLOCK: usize = 1024;
 
 /// `floor(rate · 2^64)` of a rate below 1.
@@ -69,7 +79,7 @@ fn lower_half(source: &CohortSource, round: u64, client: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::SimulationSeed;
+    use crate::source::{BatchSource, SimulationSeed};
     use crate::statistics::{check_chi_square, check_counts, check_z};
 
     fn cohort(seed: u64, round: u64, population: u64, rate: f64) -> Vec<u64> {
@@ -148,6 +158,35 @@ mod tests {
             let chi_square = sizes.iter().map(|size| (size - mean).powi(2)).sum::<f64>() / variance;
             check_chi_square(chi_square, n, "cohort sizes");
         }
+    }
+
+    #[test]
+    fn batch_sizes_are_binomial_and_examples_independent() {
+        let rate = SamplingRate::new(0.3).unwrap();
+        let source = BatchSource::simulated(SimulationSeed::new(4));
+        let (n_examples, n_steps) = (50_u32, 4_000_u32);
+        let mut coins = source.stream(3, 5);
+        let (mut pairs, mut sizes) = ([0.0_f64; 4], Vec::new());
+        for _ in 0..n_steps {
+            let batch = poisson_batch(&mut coins, 50, rate);
+            pairs[usize::from(batch.contains(&0)) + 2 * usize::from(batch.contains(&49))] += 1.0;
+            sizes.push(f64::from(u32::try_from(batch.len()).unwrap()));
+        }
+        check_counts(&pairs, &[0.49, 0.21, 0.21, 0.09], "two examples");
+        let (mean, variance) = (0.3 * f64::from(n_examples), 0.21 * f64::from(n_examples));
+        let n = f64::from(n_steps);
+        check_z(
+            sizes.iter().map(|size| size - mean).sum::<f64>() / (n * variance).sqrt(),
+            "mean batch size",
+        );
+        check_chi_square(
+            sizes.iter().map(|size| (size - mean).powi(2)).sum::<f64>() / variance,
+            n,
+            "batch sizes",
+        );
+        assert!(poisson_batch(&mut coins, 0, rate).is_empty());
+        let certain = SamplingRate::new(1.0).unwrap();
+        assert_eq!(poisson_batch(&mut coins, 3, certain), [0, 1, 2]);
     }
 
     #[test]

@@ -290,6 +290,12 @@ source!(
 );
 
 source!(
+    /// Decides which of its examples a client trains on in a step. Amplification by sampling holds only while these coins are
+    /// the client's secret.
+    BatchSource
+);
+
+source!(
     /// Draws the bits of stochastic rounding on a client.
     RoundingSource
 );
@@ -328,6 +334,13 @@ impl NoiseSource {
     /// The streams of a client's own noise, under the same rule.
     pub fn client_streams(&self, round: u64, client: u64) -> BlockStreams {
         BlockStreams(self.0.derive_once(Purpose::Noise, round, client))
+    }
+}
+
+impl BatchSource {
+    /// The coins of one client in one round, for all its steps; new ones at each call if the key is the system's.
+    pub fn stream(&self, round: u64, client: u64) -> RandomStream {
+        RandomStream::new(&self.0.derive_once(Purpose::Batch, round, client), 0)
     }
 }
 

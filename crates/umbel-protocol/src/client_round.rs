@@ -34,7 +34,15 @@ impl ClientRound {
     ///
     /// `update` must have the model's length; the server refuses any other. `buffer` is memory to reuse.
     pub fn report(self, update: &[f32], buffer: Vec<i32>) -> (ClientMessage, ClipOutcome) {
-        let quantizer = Quantizer::new(self.invitation.clip_norm);
+        let Invitation {
+            clip_norm,
+            clip_indicator,
+            ..
+        } = self.invitation;
+        // A weight that no indicator has leaves no way to report but without; the server refuses that.
+        let quantizer = clip_indicator
+            .and_then(|weight| Quantizer::with_indicator(clip_norm, weight))
+            .unwrap_or_else(|| Quantizer::new(clip_norm));
         let (update, outcome) = quantizer.clip_and_quantize(update, buffer);
         (
             ClientMessage::Report {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{Body, CloseStatus};
+use umbel_accounting::{ClipNorm, EpsilonBounds};
 use zeroize::Zeroizing;
 
 use crate::strategy::StateVector;
@@ -74,6 +74,8 @@ pub enum Event {
         spent: EpsilonBounds,
         /// How many took part. Not covered by ε under add-or-remove: for a simulator's eyes only.
         counts: RoundCounts,
+        /// The round's bound on the norm of an update: public, also where it follows earlier releases.
+        clip_norm: ClipNorm,
     },
     /// Make this durable, then call [`Run::handle_stored`](crate::Run::handle_stored) with the token.
     Store {

@@ -21,8 +21,10 @@ pub enum ServerMessage {
 pub struct Invitation {
     /// The round.
     pub round: RoundId,
-    /// Bound on the L2 norm of the client's whole update.
+    /// Bound on the L2 norm of what the client reports: its whole update and, if there is one, the indicator.
     pub clip_norm: ClipNorm,
+    /// Weight in grid units of the indicator that says whether the update was clipped; absent if it is not asked for.
+    pub clip_indicator: Option<u32>,
     /// Reports that arrive later are not added.
     pub deadline: Timestamp,
     /// The global model, one flat vector.
@@ -44,7 +46,7 @@ impl fmt::Debug for Invitation {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientMessage {
-    /// The client's clipped, quantised update.
+    /// The client's clipped, quantised update, with the indicator last if it was asked for.
     Report {
         /// The round that it was invited to.
         round: RoundId,

@@ -13,6 +13,8 @@ use crate::{PlanError, StrategySpec};
 pub enum PrivacyUnit {
     /// All data of one client.
     Client,
+    /// One example of one client.
+    Example,
 }
 
 impl PrivacyUnit {
@@ -20,6 +22,7 @@ impl PrivacyUnit {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
+            Self::Example => "example",
         }
     }
 }
@@ -30,6 +33,8 @@ impl PrivacyUnit {
 pub enum Trust {
     /// The server adds it to the sum: ε holds against everyone but the server.
     Central,
+    /// Each client adds its own to what it sends: ε holds against everyone, nobody is trusted.
+    Local,
 }
 
 impl Trust {
@@ -37,13 +42,16 @@ impl Trust {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Central => "central",
+            Self::Local => "local",
         }
     }
 
-    /// The neighbouring relation under which this trust model is accounted.
-    pub fn relation(self) -> NeighboringRelation {
-        match self {
-            Self::Central => NeighboringRelation::AddOrRemoveOne,
+    /// The neighbouring relation under which this trust model is accounted. Locally a client that sends something is seen to take
+    /// part, so what is protected is which data it has; an example of it may be there or not.
+    pub fn relation(self, unit: PrivacyUnit) -> NeighboringRelation {
+        match (self, unit) {
+            (Self::Local, PrivacyUnit::Client) => NeighboringRelation::ReplaceOne,
+            (Self::Central, _) | (Self::Local, PrivacyUnit::Example) => NeighboringRelation::AddOrRemoveOne,
         }
     }
 }
@@ -139,6 +147,8 @@ pub struct PlanSettings {
     pub trust: Trust,
     /// The declared, public number of clients.
     pub population: u64,
+    /// Where the unit is an example, the declared, public number of examples over all clients.
+    pub examples: Option<u64>,
     /// Expected cohort size, public; must equal the mechanism's divisor.
     pub cohort: f64,
     /// How many rounds.
@@ -171,8 +181,6 @@ impl RunPlan {
         if settings.population == 0 {
             return refuse("clients", "at least 1".to_owned(), "0".to_owned());
         }
-        #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
-        let population = settings.population as f64;
         // The value that makes the noise says who may take part, so that its event is true of the cohorts.
         let sampling = match &settings.mechanism {
             Mechanism::Matrix(mechanism) => {
@@ -204,11 +212,32 @@ impl RunPlan {
         if settings.rounds == 0 {
             return refuse("federation.rounds", "at least 1".to_owned(), "0".to_owned());
         }
+        let units = match (settings.unit, settings.examples) {
+            (PrivacyUnit::Client, _) => settings.population,
+            (PrivacyUnit::Example, Some(examples @ 1..)) => examples,
+            (PrivacyUnit::Example, got) => {
+                let expected = "the declared number of examples over all clients, at least 1".to_owned();
+                return refuse(
+                    "federation.examples",
+                    expected,
+                    got.map_or_else(|| "none".to_owned(), |got| got.to_string()),
+                );
+            }
+        };
+        check_combination(&settings)?;
+        #[allow(clippy::cast_precision_loss, reason = "numbers of units are far below 2^53")]
+        let population = units as f64;
         if settings.delta.value() >= 1.0 / population {
+            let unit = settings.unit.as_str();
             let expected = format!(
-                "below 1 / {} = {:.3e}, one over the number of clients, since a larger delta would allow to publish a client outright",
-                settings.population,
-                1.0 / population
+                "below 1 / {units} = {:.3e}, one over the number of {unit}s, since a larger delta would allow to publish \
+                 {} outright",
+                1.0 / population,
+                if settings.unit == PrivacyUnit::Example {
+                    "an example"
+                } else {
+                    "a client"
+                },
             );
             return refuse("privacy.delta", expected, settings.delta.to_string());
         }
@@ -229,9 +258,10 @@ impl RunPlan {
     }
 
     /// How often [`round_event`](Self::round_event) counts at most: once if it is that of the whole run, charged with the first
-    /// round and valid for every number of rounds. Absent: once a round.
+    /// round and valid for every number of rounds; as often as a client may take part if each adds its own noise. Absent: once a
+    /// round.
     pub fn most_charges(&self) -> Option<u64> {
-        self.settings.mechanism.is_whole_run().then_some(1)
+        self.settings.mechanism.most_charges()
     }
 
     /// How often [`round_event`](Self::round_event) has been spent after `rounds` rounds.
@@ -239,9 +269,21 @@ impl RunPlan {
         self.most_charges().map_or(rounds, |most| rounds.min(most))
     }
 
-    /// What each round costs, or all rounds together.
+    /// The declared, public number of units that are protected.
+    pub fn units(&self) -> u64 {
+        match self.settings.unit {
+            PrivacyUnit::Client => self.settings.population,
+            PrivacyUnit::Example => self.settings.examples.unwrap_or_default(),
+        }
+    }
+
+    /// What each round costs, or all rounds together, or one participation of a client.
     pub fn round_event(&self) -> DpEvent {
-        self.sampling.event(self.settings.mechanism.event())
+        match self.settings.trust {
+            Trust::Central => self.sampling.event(self.settings.mechanism.event()),
+            // The server sees who takes part, so nothing is amplified by its coins.
+            Trust::Local => self.settings.mechanism.event(),
+        }
     }
 
     /// The δ that is left for the accountant once the noise sampler's own inexactness, on a model of `dimension` parameters, is
@@ -275,6 +317,42 @@ impl RunPlan {
 
     /// The neighbouring relation of every claim.
     pub fn relation(&self) -> NeighboringRelation {
-        self.settings.trust.relation()
+        self.settings.trust.relation(self.settings.unit)
+    }
+}
+
+/// Who adds the noise and what it covers must be what the mechanism does.
+fn check_combination(settings: &PlanSettings) -> Result<(), PlanError> {
+    let refuse = |key, expected: &str, got: &str| {
+        Err(PlanError::Setting {
+            key,
+            expected: expected.to_owned(),
+            got: format!("\"{got}\""),
+        })
+    };
+    let (unit, trust) = (settings.unit.as_str(), settings.trust.as_str());
+    match (&settings.mechanism, settings.trust, settings.unit) {
+        (Mechanism::Local(mechanism), Trust::Local, PrivacyUnit::Client)
+            if mechanism.plan().steps.is_none() =>
+        {
+            Ok(())
+        }
+        (Mechanism::Local(mechanism), Trust::Local, PrivacyUnit::Example)
+            if mechanism.plan().steps.is_some() =>
+        {
+            Ok(())
+        }
+        // Without any noise the mechanism is the same for all; nothing is promised.
+        (mechanism, _, _) if mechanism.noise_kind().is_none() => Ok(()),
+        (Mechanism::Local(_), Trust::Local, _) => {
+            refuse("privacy.unit", "what the clients' noise is made for", unit)
+        }
+        (Mechanism::Local(_), _, _) => refuse("privacy.trust", "\"local\", as each client adds noise", trust),
+        (_, Trust::Central, PrivacyUnit::Client) => Ok(()),
+        (_, Trust::Central, PrivacyUnit::Example) => {
+            let expected = "\"local\" with unit \"example\": the server gets a whole client's update and could bound no example's share";
+            refuse("privacy.trust", expected, trust)
+        }
+        (_, Trust::Local, _) => refuse("privacy.trust", "\"central\", as the server adds noise", trust),
     }
 }

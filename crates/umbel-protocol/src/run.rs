@@ -2,6 +2,7 @@
 
 mod collecting;
 mod header;
+mod participations;
 mod resume;
 
 use std::collections::VecDeque;
@@ -9,14 +10,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{
     Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex,
 };
+use umbel_accounting::{ClipNorm, EpsilonBounds};
 use umbel_mechanisms::{CohortSource, Mechanism, MechanismState, NoiseSource};
 
 use self::collecting::Collecting;
 use self::header::header;
+use self::participations::Participations;
 use self::resume::Replay;
 pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
 use crate::budget::{ReserveError, Spending};
@@ -49,6 +51,8 @@ pub struct Run {
     n_threads: usize,
     next_token: u64,
     parameters: Arc<[f32]>,
+    /// Where clients may take part in fewer rounds than there are.
+    participations: Option<Participations>,
     phase: Phase,
     plan: RunPlan,
     replay: Replay,
@@ -88,6 +92,7 @@ enum Next {
     Publish {
         round: RoundId,
         counts: RoundCounts,
+        clip_norm: ClipNorm,
     },
     /// The charge is stored: the sum may be learnt.
     Release(Collecting),
@@ -138,6 +143,15 @@ impl Run {
             });
         }
         let mechanism = settings.mechanism.begin()?;
+        // Turns keep the number of participations by themselves.
+        let participations = match &settings.mechanism {
+            Mechanism::Local(local) => Participations::new(
+                Some(local.plan().most_participations),
+                settings.rounds,
+                settings.population,
+            ),
+            _ => None,
+        };
         let strategy = settings.strategy.build(parameters.len())?;
         let accounted_delta = plan.accounted_delta(parameters.len())?;
         let spending = Spending::new(&plan, accounted_delta)?;
@@ -147,6 +161,7 @@ impl Run {
             n_threads,
             next_token: 0,
             parameters: parameters.into(),
+            participations,
             phase: Phase::Idle,
             plan,
             replay: Replay::default(),
@@ -306,7 +321,8 @@ impl Run {
         let to = collecting.next_invitation()?;
         let invitation = Invitation {
             round: collecting.round(),
-            clip_norm: self.mechanism.clip_norm(),
+            clip_norm: self.mechanism.quantizer().clip_norm(),
+            clip_indicator: self.mechanism.quantizer().indicator(),
             deadline: collecting.deadline(),
             model: Arc::clone(&self.parameters),
         };
@@ -372,7 +388,11 @@ impl Run {
             Next::Closed => self.phase = Phase::Closed,
             Next::Idle => self.phase = Phase::Idle,
             Next::Open { round, now } => self.open(round, now),
-            Next::Publish { round, counts } => self.publish(round, counts)?,
+            Next::Publish {
+                round,
+                counts,
+                clip_norm,
+            } => self.publish(round, counts, clip_norm)?,
             Next::Release(collecting) => self.release(collecting)?,
             Next::Void { round } => {
                 let reason = "the run was interrupted before the round was charged".to_owned();
@@ -395,15 +415,26 @@ impl Run {
     }
 
     fn open(&mut self, round: RoundId, now: Timestamp) {
-        let settings = self.plan.settings();
+        let cohort = self.draw_cohort(round);
         self.phase = Phase::Collecting(Collecting::open(
             round,
-            now.after(settings.round_duration),
-            self.plan.sampling(),
-            settings.population,
-            &self.sources.cohort,
-            self.parameters.len(),
+            now.after(self.plan.settings().round_duration),
+            cohort,
+            self.mechanism.quantizer().report_length(self.parameters.len()),
         ));
+    }
+
+    /// The clients of a round, each counted as taking part.
+    fn draw_cohort(&mut self, round: RoundId) -> Vec<u64> {
+        let population = self.plan.settings().population;
+        let mut cohort = self
+            .plan
+            .sampling()
+            .cohort(&self.sources.cohort, round.0, population);
+        if let Some(participations) = &mut self.participations {
+            participations.admit(&mut cohort);
+        }
+        cohort
     }
 
     /// The deadline has come: charge, and only then learn the sum.
@@ -419,6 +450,8 @@ impl Run {
             event: self.plan.round_event(),
             noise_std_dev_grid_units: settings.mechanism.noise_std_dev_grid_units(),
             divisor: settings.mechanism.divisor(),
+            clip_norm: matches!(settings.mechanism, Mechanism::Adaptive(_))
+                .then(|| self.mechanism.clip_norm().value()),
             claim: self.spending.claim(),
             counts_commitment: to_hex(&opening.commitment()),
         };
@@ -429,6 +462,7 @@ impl Run {
     /// Learns the noised sum, which must be charged. The step of the strategy is post-processing.
     fn release(&mut self, collecting: Collecting) -> Result<(), HandleError> {
         let (round, counts) = (collecting.round(), collecting.counts());
+        let clip_norm = self.mechanism.clip_norm();
         let release = self.mechanism.release(
             collecting.into_sum(),
             &self.sources.noise,
@@ -445,19 +479,33 @@ impl Run {
         }
         self.parameters = parameters.into();
         match recorded {
-            Some(_) => self.publish(round, counts),
+            Some(_) => self.publish(round, counts, clip_norm),
             None => {
                 let record = Release {
                     round: round.0,
                     model_sha256: to_hex(&model_sha256),
+                    share_within: release.share_within,
                 };
-                self.store(Body::Release(record), None, Next::Publish { round, counts });
+                self.store(
+                    Body::Release(record),
+                    None,
+                    Next::Publish {
+                        round,
+                        counts,
+                        clip_norm,
+                    },
+                );
                 Ok(())
             }
         }
     }
 
-    fn publish(&mut self, round: RoundId, counts: RoundCounts) -> Result<(), HandleError> {
+    fn publish(
+        &mut self,
+        round: RoundId,
+        counts: RoundCounts,
+        clip_norm: ClipNorm,
+    ) -> Result<(), HandleError> {
         let spent = self.spending.cost_of(round.0).map_err(HandleError::Accounting)?;
         self.phase = Phase::Idle;
         self.rounds = round.0;
@@ -467,6 +515,7 @@ impl Run {
             parameters,
             spent,
             counts,
+            clip_norm,
         });
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! What the server does with a release: post-processing, free of privacy cost.
 
-mod fedadam;
 mod fedavg;
+mod fedavgm;
+mod fedopt;
 
 use std::fmt;
 
-use fedadam::FedAdam;
 use fedavg::FedAvg;
+use fedavgm::FedAvgM;
+use fedopt::{FedOpt, SecondMoment};
 
 use crate::PlanError;
 
@@ -45,6 +47,15 @@ pub struct StrategyStateError {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum StrategySpec {
+    /// Adaptive steps whose sizes only fall (Reddi et al. 2021).
+    FedAdagrad {
+        /// Server step size, above 0.
+        learning_rate: f64,
+        /// Decay of the first moment, in [0, 1).
+        beta_1: f64,
+        /// Degree of adaptivity τ, above 0; also the root of the initial second moment.
+        tau: f64,
+    },
     /// Adaptive moments (Reddi et al. 2021).
     FedAdam {
         /// Server step size, above 0.
@@ -58,26 +69,80 @@ pub enum StrategySpec {
     },
     /// The plain mean (McMahan et al. 2017).
     FedAvg,
+    /// The mean with momentum (Hsu et al. 2019).
+    FedAvgM {
+        /// Server step size, above 0.
+        learning_rate: f64,
+        /// Share of the last step that is kept, in [0, 1).
+        momentum: f64,
+    },
+    /// Adaptive steps whose second moment falls slowly (Reddi et al. 2021).
+    FedYogi {
+        /// Server step size, above 0.
+        learning_rate: f64,
+        /// Decay of the first moment, in [0, 1).
+        beta_1: f64,
+        /// Decay of the second moment, in [0, 1).
+        beta_2: f64,
+        /// Degree of adaptivity τ, above 0; also the root of the initial second moment.
+        tau: f64,
+    },
 }
 
 impl StrategySpec {
     /// Builds the strategy for a model of `dimension` parameters.
     pub fn build(self, dimension: usize) -> Result<Box<dyn Strategy>, PlanError> {
+        let adaptive = |rule, learning_rate, beta_1, tau| -> Result<Box<dyn Strategy>, PlanError> {
+            Ok(Box::new(FedOpt::new(
+                dimension,
+                rule,
+                learning_rate,
+                beta_1,
+                tau,
+            )?))
+        };
         match self {
+            Self::FedAdagrad {
+                learning_rate,
+                beta_1,
+                tau,
+            } => adaptive(SecondMoment::Adagrad, learning_rate, beta_1, tau),
             Self::FedAdam {
                 learning_rate,
                 beta_1,
-                beta_2,
+                beta_2: decay,
                 tau,
-            } => Ok(Box::new(FedAdam::new(
-                dimension,
+            } => adaptive(SecondMoment::Adam { decay }, learning_rate, beta_1, tau),
+            Self::FedAvg => Ok(Box::new(FedAvg)),
+            Self::FedAvgM {
+                learning_rate,
+                momentum,
+            } => Ok(Box::new(FedAvgM::new(dimension, learning_rate, momentum)?)),
+            Self::FedYogi {
                 learning_rate,
                 beta_1,
-                beta_2,
+                beta_2: decay,
                 tau,
-            )?)),
-            Self::FedAvg => Ok(Box::new(FedAvg)),
+            } => adaptive(SecondMoment::Yogi { decay }, learning_rate, beta_1, tau),
         }
+    }
+}
+
+/// A setting in single precision, if `holds`.
+fn checked(key: &'static str, value: f64, holds: bool, expected: &str) -> Result<f32, PlanError> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a step size needs no more than f32"
+    )]
+    let single = value as f32;
+    if holds && single.is_finite() {
+        Ok(single)
+    } else {
+        Err(PlanError::Setting {
+            key,
+            expected: expected.to_owned(),
+            got: value.to_string(),
+        })
     }
 }
 

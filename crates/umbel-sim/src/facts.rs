@@ -2,9 +2,14 @@
 
 use umbel_accounting::EpsilonBounds;
 use umbel_accounting::matrix::MatrixStrategy;
-use umbel_experiment::{DataSettings, FtrlFacts, HistogramBin, ModelFacts, PartitionFacts, PrivacyFacts};
+use umbel_experiment::{
+    AdaptiveClipFacts, DataSettings, FtrlFacts, HistogramBin, LocalFacts, ModelFacts, PartitionFacts,
+    PrivacyFacts,
+};
 use umbel_mechanisms::{CentralGaussian, Mechanism, NoiseKind};
 use umbel_train::{Dataset, Partition};
+
+use umbel_protocol::{PrivacyUnit, Trust};
 
 use crate::Prepared;
 
@@ -27,7 +32,8 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
         delta: settings.delta.value(),
         accountant: settings.accountant.as_str().to_owned(),
         noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
-        clip_norm: mechanism.quantizer().clip_norm().value(),
+        clip_norm: mechanism.clip_norm().value(),
+        adaptive_clip: adaptive_clip(mechanism),
         sampling: prepared.plan.sampling().as_str().to_owned(),
         sampling_rate: prepared.plan.sampling().rate().value(),
         noise: noise_name(mechanism.noise_kind()).to_owned(),
@@ -35,9 +41,35 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
         total_noise_std_dev,
         mechanism: if ftrl.is_some() { "dp-ftrl" } else { "gaussian" }.to_owned(),
         ftrl,
+        local: local(mechanism),
         not_covered: prepared.not_covered().into_iter().map(str::to_owned).collect(),
         statement: statement(prepared, epsilon),
     }
+}
+
+pub(crate) fn local(mechanism: &Mechanism) -> Option<LocalFacts> {
+    let Mechanism::Local(mechanism) = mechanism else {
+        return None;
+    };
+    let plan = mechanism.plan();
+    Some(LocalFacts {
+        max_participations: plan.most_participations,
+        steps: plan.steps.map(|steps| steps.steps),
+        batch_sampling_rate: plan.steps.map(|steps| steps.sampling_rate.value()),
+        batch_divisor: plan.steps.map(|steps| steps.divisor),
+    })
+}
+
+pub(crate) fn adaptive_clip(mechanism: &Mechanism) -> Option<AdaptiveClipFacts> {
+    let Mechanism::Adaptive(mechanism) = mechanism else {
+        return None;
+    };
+    Some(AdaptiveClipFacts {
+        quantile: mechanism.plan().quantile,
+        learning_rate: mechanism.plan().learning_rate,
+        count_std_dev: mechanism.count_std_dev(),
+        update_noise_multiplier: mechanism.update_noise_multiplier(),
+    })
 }
 
 pub(crate) fn ftrl(mechanism: &Mechanism) -> Option<FtrlFacts> {
@@ -78,16 +110,42 @@ fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
                         "{noise} that nobody knows, whoever sees who takes part; here it comes from the seed"
                     )
                 }
+                Mechanism::Local(mechanism) if mechanism.plan().steps.is_none() => {
+                    format!("{noise} that nobody else knows; here it comes from the seed")
+                }
+                Mechanism::Local(_) => {
+                    format!("{noise} and batches that nobody else knows; here they come from the seed")
+                }
                 _ => format!("{noise} and coins that nobody knows; here they come from the seed"),
             };
             // A bound is rounded up.
             let epsilon = (epsilon * 1e4).ceil() / 1e4;
             let delta = settings.delta.value();
-            format!(
-                "Whoever sees every released model, but not the server, learns almost the same with or without any one client, all \
-                 its data together: ε = {epsilon:.4} at δ = {delta:e}, add-or-remove of one client, noise added by a trusted \
-                 server. That holds for {secret}."
-            )
+            let promised = format!("ε = {epsilon:.4} at δ = {delta:e}");
+            match (settings.trust, settings.unit) {
+                (Trust::Local, unit) => {
+                    let (what, relation) = match unit {
+                        PrivacyUnit::Example => (
+                            "with or without any one of its examples",
+                            "add-or-remove of one example",
+                        ),
+                        _ => (
+                            "whatever data it has",
+                            "replacement of a client's data by any other",
+                        ),
+                    };
+                    let most = prepared.plan.charges(settings.rounds);
+                    format!(
+                        "Whoever sees everything that a client sends, the server too, learns almost the same {what}: {promised}, \
+                         {relation}, noise added by each client, at most {most} rounds each. That holds for {secret}."
+                    )
+                }
+                _ => format!(
+                    "Whoever sees every released model, but not the server, learns almost the same with or without any one client, all \
+                     its data together: {promised}, add-or-remove of one client, noise added by a trusted server. That holds for \
+                     {secret}."
+                ),
+            }
         }
         (None, Some(_)) => format!(
             "NOT PRIVATE: there is so little noise that no ε up to {} holds, so nothing is promised to anybody.",

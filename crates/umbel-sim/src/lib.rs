@@ -12,6 +12,7 @@ mod facts;
 mod mechanism;
 mod predict;
 mod prepare;
+mod private_steps;
 mod session;
 mod simulate;
 mod tally;

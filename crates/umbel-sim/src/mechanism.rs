@@ -4,11 +4,12 @@ use umbel_accounting::matrix::{
     ErrorMetric, MatrixStrategy, TreeEstimator, TreeStrategy, optimize_banded, optimize_buffered,
 };
 use umbel_accounting::{DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, calibrate};
-use umbel_experiment::{Experiment, FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler};
+use umbel_experiment::{ClipSettings, Experiment, FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler};
 use umbel_mechanisms::{
-    CentralGaussian, MatrixGaussian, MatrixPlan, Mechanism, MechanismError, NoiseKind, Turns, TurnsError,
+    AdaptiveClipPlan, AdaptiveGaussian, CentralGaussian, LocalGaussian, LocalPlan, LocalSteps,
+    MatrixGaussian, MatrixPlan, Mechanism, MechanismError, NoiseKind, Turns, TurnsError,
 };
-use umbel_protocol::{PlanError, Sampling, Trust};
+use umbel_protocol::{PlanError, PrivacyUnit, Sampling, Trust};
 
 use crate::SimulateError;
 
@@ -20,8 +21,11 @@ const MOST_BANDS: u64 = 32;
 pub(crate) struct Setting {
     /// Declared number of clients.
     pub(crate) clients: u64,
+    /// Of all clients together, declared; what an unset divisor of private steps follows.
+    pub(crate) examples: u64,
     /// Parameters of the model.
     pub(crate) dimension: usize,
+    pub(crate) unit: PrivacyUnit,
     pub(crate) trust: Trust,
 }
 
@@ -36,6 +40,7 @@ pub(crate) fn mechanism(
         NoiseSampler::Rounded => NoiseKind::Rounded,
     };
     let family = match privacy.mechanism {
+        _ if setting.trust == Trust::Local => Family::Local(local(experiment, setting, kind)),
         MechanismSettings::Gaussian => {
             let sampling = Sampling::poisson(cohort, setting.clients)?;
             Family::Independent { sampling }
@@ -47,17 +52,24 @@ pub(crate) fn mechanism(
     };
     let made = |noise_multiplier| -> Result<Mechanism, SimulateError> {
         Ok(match &family {
-            Family::Independent { .. } => {
-                CentralGaussian::new(privacy.clip_norm, noise_multiplier, kind, cohort)?.into()
-            }
+            Family::Independent { .. } => match privacy.clip_norm {
+                ClipSettings::Fixed(clip_norm) | ClipSettings::PerLayer(clip_norm) => {
+                    CentralGaussian::new(clip_norm, noise_multiplier, kind, cohort)?.into()
+                }
+                clip => adaptive(clip, noise_multiplier, kind, cohort)?.into(),
+            },
+            Family::Local(plan) => LocalGaussian::new(with_noise(*plan, noise_multiplier))?.into(),
             Family::Matrix(mechanism) => mechanism.with_noise_multiplier(noise_multiplier)?.into(),
         })
     };
     match privacy.noise_level {
-        NoiseLevel::DangerousNone => Ok((
-            CentralGaussian::dangerous_without_noise(privacy.clip_norm, cohort)?.into(),
-            None,
-        )),
+        NoiseLevel::DangerousNone => {
+            let mechanism = match &family {
+                Family::Local(plan) => LocalGaussian::new(*plan)?.into(),
+                _ => CentralGaussian::dangerous_without_noise(privacy.clip_norm.initial(), cohort)?.into(),
+            };
+            Ok((mechanism, None))
+        }
         NoiseLevel::Epsilon(target)
             if kind == NoiseKind::Rounded && target.value() > CentralGaussian::MAX_EPSILON =>
         {
@@ -70,7 +82,7 @@ pub(crate) fn mechanism(
             .into())
         }
         NoiseLevel::Epsilon(target) => {
-            let least = least_noise(experiment, target, setting.trust.relation(), &family)?;
+            let least = least_noise(experiment, target, setting.trust.relation(setting.unit), &family)?;
             Ok((made(least)?, Some(target)))
         }
         NoiseLevel::NoiseMultiplier {
@@ -80,11 +92,43 @@ pub(crate) fn mechanism(
     }
 }
 
+fn adaptive(
+    clip: ClipSettings,
+    noise_multiplier: NoiseMultiplier,
+    noise: NoiseKind,
+    cohort: f64,
+) -> Result<AdaptiveGaussian, SimulateError> {
+    let ClipSettings::Adaptive {
+        initial,
+        smallest,
+        largest,
+        quantile,
+        learning_rate,
+        count_std_dev,
+    } = clip
+    else {
+        unreachable!("only called for an adaptive clip norm")
+    };
+    Ok(AdaptiveGaussian::new(AdaptiveClipPlan {
+        initial,
+        smallest,
+        largest,
+        quantile,
+        learning_rate,
+        noise_multiplier,
+        count_std_dev: count_std_dev.unwrap_or_else(|| (cohort / 20.0).max(noise_multiplier.value())),
+        noise,
+        divisor: cohort,
+    })?)
+}
+
 /// Mechanisms that differ in nothing but their noise.
 enum Family {
     Independent {
         sampling: Sampling,
     },
+    /// Without its noise.
+    Local(LocalPlan),
     /// With any noise multiplier.
     Matrix(Box<MatrixGaussian>),
 }
@@ -96,6 +140,10 @@ impl Family {
             Self::Independent { sampling } => DpEvent::Repeated {
                 event: Box::new(sampling.event(DpEvent::Gaussian { noise_multiplier })),
                 count: rounds,
+            },
+            Self::Local(plan) => DpEvent::Repeated {
+                event: Box::new(LocalGaussian::new(with_noise(*plan, noise_multiplier))?.event()),
+                count: rounds.min(plan.most_participations),
             },
             Self::Matrix(mechanism) => mechanism.with_noise_multiplier(noise_multiplier)?.event().clone(),
         })
@@ -118,6 +166,40 @@ fn least_noise(
     };
     let least = calibrate::noise_multiplier(target, privacy.delta, privacy.accountant, relation, &whole_run)?;
     Ok(rounded_up(least))
+}
+
+fn with_noise(plan: LocalPlan, noise_multiplier: NoiseMultiplier) -> LocalPlan {
+    LocalPlan {
+        noise_multiplier: Some(noise_multiplier),
+        ..plan
+    }
+}
+
+/// What each client does, without its noise.
+fn local(experiment: &Experiment, setting: Setting, noise: NoiseKind) -> LocalPlan {
+    let federation = &experiment.federation;
+    let steps = experiment.training.private_steps.map(|private| {
+        let rate = private.sampling_rate.value();
+        let planned = rate * setting.examples as f64 / setting.clients as f64;
+        LocalSteps {
+            sampling_rate: private.sampling_rate,
+            steps: private.steps,
+            divisor: private.divisor.unwrap_or(planned),
+            learning_rate: experiment.training.learning_rate,
+        }
+    });
+    LocalPlan {
+        clip_norm: experiment.privacy.clip_norm.initial(),
+        noise_multiplier: None,
+        noise,
+        divisor: federation.cohort,
+        dimension: setting.dimension,
+        most_participations: federation
+            .max_participations
+            .unwrap_or(federation.rounds)
+            .min(federation.rounds),
+        steps,
+    }
 }
 
 /// A run of DP-FTRL at a noise multiplier of 1.
@@ -178,7 +260,7 @@ fn ftrl(experiment: &Experiment, setting: Setting, noise: NoiseKind) -> Result<M
     };
     let one = NoiseMultiplier::new(1.0).map_err(|_| MechanismError::Strategy)?;
     Ok(MatrixPlan {
-        clip_norm: experiment.privacy.clip_norm,
+        clip_norm: experiment.privacy.clip_norm.initial(),
         noise_multiplier: one,
         noise,
         divisor: cohort,

@@ -6,9 +6,10 @@ use sha2::{Digest as _, Sha256};
 use umbel_accounting::NoiseMultiplier;
 use umbel_accounting::ledger::to_hex;
 use umbel_experiment::{
-    DataFiles, Experiment, FtrlFacts, ModelSettings, PartitionSettings, StrategySettings,
+    AdaptiveClipFacts, ClipSettings, DataFiles, Experiment, FtrlFacts, LocalFacts, ModelSettings,
+    PartitionSettings, StrategySettings, TrustSettings, UnitSettings,
 };
-use umbel_mechanisms::{NoiseKind, Purpose, SimulationSeed};
+use umbel_mechanisms::{LayerClip, NoiseKind, Purpose, SimulationSeed};
 use umbel_protocol::{
     ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust,
 };
@@ -41,6 +42,8 @@ pub struct Prepared {
     pub model: Box<dyn Model>,
     /// What a client does.
     pub training: LocalTraining,
+    /// How it clips each layer by itself, if it does, before the whole update is clipped.
+    pub layer_clip: Option<LayerClip>,
     /// How its examples are varied.
     pub augmentation: Augmentation,
     /// What the server does.
@@ -68,11 +71,30 @@ impl Prepared {
         let mut initial = vec![0.0; model.n_parameters()];
         model.initialize(&mut initial, &mut rng(Purpose::Initialisation));
 
+        let layer_clip = match experiment.privacy.clip_norm {
+            ClipSettings::PerLayer(norm) => {
+                let layers = layer_lengths(model.as_ref());
+                let clip = LayerClip::equal(norm, &layers).map_err(|error| SimulateError::Setting {
+                    key: "privacy.clip_norm",
+                    reason: error.to_string(),
+                })?;
+                Some(clip)
+            }
+            _ => None,
+        };
         let training = training(&experiment)?;
         let augmentation = augmentation(experiment.data.augmentation)?;
+        if experiment.training.private_steps.is_some() && augmentation != Augmentation::default() {
+            return Err(SimulateError::Setting {
+                key: "data.augmentation",
+                reason: "expected none with unit \"example\": private steps see each example as it is"
+                    .to_owned(),
+            });
+        }
         let data_sha256 = data_sha256(&experiment.data.train, &train, &test, &partition);
         let clients = declared_clients(&experiment, &partition)?;
-        let plan = plan(&experiment, clients, initial.len(), data_sha256)?;
+        let examples = declared_examples(&experiment, &partition)?;
+        let plan = plan(&experiment, clients, examples, initial.len(), data_sha256)?;
         Ok(Self {
             seed,
             train,
@@ -81,6 +103,7 @@ impl Prepared {
             model,
             training,
             augmentation,
+            layer_clip,
             plan,
             initial,
             experiment,
@@ -91,14 +114,15 @@ impl Prepared {
     pub fn warnings(&self) -> Vec<String> {
         let settings = self.plan.settings();
         #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
-        let tenth = 0.1 / settings.population as f64;
+        let tenth = 0.1 / self.plan.units() as f64;
+        let unit = settings.unit.as_str();
         let mut warnings = Vec::new();
         if settings.delta.value() > tenth {
             warnings.push(format!(
-                "`privacy.delta` = {:e} is above a tenth of 1 / {} clients: it would be met by a run that publishes a client \
+                "`privacy.delta` = {:e} is above a tenth of 1 / {} {unit}s: it would be met by a run that publishes one {unit} \
                  outright with a chance of more than one in ten",
                 settings.delta.value(),
-                settings.population
+                self.plan.units()
             ));
         }
         warnings
@@ -114,14 +138,31 @@ impl Prepared {
 
     /// What the promise does not cover, in words.
     pub fn not_covered(&self) -> Vec<&'static str> {
-        let mut list = vec![
-            "the server itself, which sees every update",
-            "who is contacted in which round, seen from the network",
-            "one client slowing another past a round's deadline",
+        let settings = self.plan.settings();
+        let mut list = match settings.trust {
+            Trust::Local => vec![
+                "who takes part in which round, and how often: everybody may see it",
+                "what a client itself keeps, such as the model after a step",
+            ],
+            _ => vec![
+                "the server itself, which sees every update",
+                "who is contacted in which round, seen from the network",
+                "one client slowing another past a round's deadline",
+            ],
+        };
+        list.extend([
             "the choice of settings: what was learnt by trying them on this data is not charged",
             "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
-            "a person whose data are held by several clients",
-        ];
+        ]);
+        list.push(match settings.unit {
+            PrivacyUnit::Example => {
+                "several examples of one person, and one example that several clients hold"
+            }
+            _ => "a person whose data are held by several clients",
+        });
+        if settings.unit == PrivacyUnit::Example && self.experiment.federation.examples.is_none() {
+            list.push("the number of examples, which was counted: declare it as federation.examples");
+        }
         let by_key = matches!(self.experiment.data.partition, PartitionSettings::ByKey { .. });
         if self.experiment.federation.clients.is_none() && by_key {
             list.push("the number of clients, which was counted: declare it as federation.clients");
@@ -133,6 +174,16 @@ impl Prepared {
             list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
         }
         list
+    }
+
+    /// What each client does, if clients add the noise.
+    pub fn local(&self) -> Option<LocalFacts> {
+        facts::local(&self.plan.settings().mechanism)
+    }
+
+    /// How the clip norm follows the updates, if it does.
+    pub fn adaptive_clip(&self) -> Option<AdaptiveClipFacts> {
+        facts::adaptive_clip(&self.plan.settings().mechanism)
     }
 
     /// How noise is correlated between rounds, if it is.
@@ -173,6 +224,41 @@ fn declared_clients(experiment: &Experiment, partition: &Partition) -> Result<u6
     }
 }
 
+/// Lengths of a model's layers: parameters whose names are the same up to the last point.
+fn layer_lengths(model: &dyn Model) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let mut last = None;
+    for view in model.parameters() {
+        let name = view
+            .name
+            .rsplit_once('.')
+            .map_or(view.name.as_str(), |(layer, _)| layer);
+        match lengths.last_mut() {
+            Some(length) if last == Some(name) => *length += view.n_values(),
+            _ => lengths.push(view.n_values()),
+        }
+        last = Some(name);
+    }
+    lengths
+}
+
+/// The public number of examples over all clients.
+fn declared_examples(experiment: &Experiment, partition: &Partition) -> Result<u64, SimulateError> {
+    let found: usize = (0..partition.n_clients())
+        .map(|client| partition.examples(client).len())
+        .sum();
+    let found = found as u64;
+    match experiment.federation.examples {
+        Some(declared) if declared < found => Err(PlanError::Setting {
+            key: "federation.examples",
+            expected: format!("at least {found}, as many as the data have"),
+            got: declared.to_string(),
+        }
+        .into()),
+        declared => Ok(declared.unwrap_or(found)),
+    }
+}
+
 fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
     let settings = &experiment.training;
     let refuse = |key| {
@@ -183,7 +269,14 @@ fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
     };
     let sgd =
         Sgd::new(to_single(settings.learning_rate)).map_err(refuse("training.optimizer.learning_rate"))?;
-    LocalTraining::new(settings.epochs, settings.batch_size, Optimizer::Sgd(sgd)).map_err(refuse("training"))
+    let training = LocalTraining::new(settings.epochs, settings.batch_size, Optimizer::Sgd(sgd))
+        .map_err(refuse("training"))?;
+    match experiment.federation.strategy {
+        StrategySettings::FedProx { mu } => training
+            .with_proximal(to_single(mu))
+            .map_err(refuse("federation.strategy.mu")),
+        _ => Ok(training),
+    }
 }
 
 /// Training is done in single precision.
@@ -198,42 +291,88 @@ pub(crate) fn to_single(value: f64) -> f32 {
 fn plan(
     experiment: &Experiment,
     clients: u64,
+    examples: u64,
     dimension: usize,
     data_sha256: String,
 ) -> Result<RunPlan, SimulateError> {
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
-    let (trust, cohort) = (Trust::Central, federation.cohort);
+    let unit = match privacy.unit {
+        UnitSettings::Client => PrivacyUnit::Client,
+        UnitSettings::Example => PrivacyUnit::Example,
+    };
+    let trust = match privacy.trust {
+        TrustSettings::Central => Trust::Central,
+        TrustSettings::Local => Trust::Local,
+        other => unreachable!("the settings know no trust model {other:?}"),
+    };
     #[allow(clippy::cast_precision_loss, reason = "numbers of clients are far below 2^53")]
     let least_cohort = clients as f64 / MOST_ROUNDS_APART;
-    if cohort < least_cohort {
+    if federation.cohort < least_cohort {
         return Err(PlanError::Setting {
             key: "federation.cohort",
             expected: format!(
                 "at least {least_cohort:e} of {clients} clients, below which nobody ever takes part"
             ),
-            got: format!("{cohort:?}"),
+            got: format!("{:?}", federation.cohort),
         }
         .into());
     }
     let setting = Setting {
         clients,
+        examples,
         dimension,
+        unit,
         trust,
     };
     let (mechanism, epsilon_budget) = mechanism(experiment, setting)?;
     let (noise_std_dev, _) = mechanism.noise_std_devs(federation.rounds);
-    if !to_single(noise_std_dev).is_finite() || !to_single(privacy.clip_norm.value()).is_finite() {
+    if !to_single(noise_std_dev).is_finite() || !to_single(privacy.clip_norm.initial().value()).is_finite() {
         return Err(PlanError::Setting {
             key: "privacy.clip_norm",
             expected: format!(
                 "small enough that clip norm and noise stay below {:e}, as models do",
                 f32::MAX
             ),
-            got: format!("{:?}", privacy.clip_norm.value()),
+            got: format!("{:?}", privacy.clip_norm.initial().value()),
         }
         .into());
     }
-    let strategy = match federation.strategy {
+    let strategy = strategy(federation.strategy);
+    let description = Description {
+        name: experiment.name.clone(),
+        software: format!("umbel {}", env!("CARGO_PKG_VERSION")),
+        experiment_sha256: to_hex(&Sha256::digest(experiment.to_toml().as_bytes())),
+        data_sha256,
+    };
+    Ok(RunPlan::new(PlanSettings {
+        description,
+        unit,
+        trust,
+        population: clients,
+        examples: (unit == PrivacyUnit::Example).then_some(examples),
+        cohort: federation.cohort,
+        rounds: federation.rounds,
+        mechanism,
+        strategy,
+        accountant: privacy.accountant,
+        delta: privacy.delta,
+        epsilon_budget,
+        round_duration: ROUND_DURATION,
+    })?)
+}
+
+/// What the server does. The proximal term of FedProx is the clients' business.
+fn strategy(settings: StrategySettings) -> StrategySpec {
+    match settings {
+        StrategySettings::FedAdagrad {
+            learning_rate,
+            beta_1,
+            tau,
+        } => StrategySpec::FedAdagrad {
+            learning_rate,
+            beta_1,
+            tau,
+        },
         StrategySettings::FedAdam {
             learning_rate,
             beta_1,
@@ -245,29 +384,27 @@ fn plan(
             beta_2,
             tau,
         },
-        StrategySettings::FedAvg => StrategySpec::FedAvg,
+        StrategySettings::FedAvg | StrategySettings::FedProx { .. } => StrategySpec::FedAvg,
+        StrategySettings::FedAvgM {
+            learning_rate,
+            momentum,
+        } => StrategySpec::FedAvgM {
+            learning_rate,
+            momentum,
+        },
+        StrategySettings::FedYogi {
+            learning_rate,
+            beta_1,
+            beta_2,
+            tau,
+        } => StrategySpec::FedYogi {
+            learning_rate,
+            beta_1,
+            beta_2,
+            tau,
+        },
         other => unreachable!("the settings know no strategy {other:?}"),
-    };
-    let description = Description {
-        name: experiment.name.clone(),
-        software: format!("umbel {}", env!("CARGO_PKG_VERSION")),
-        experiment_sha256: to_hex(&Sha256::digest(experiment.to_toml().as_bytes())),
-        data_sha256,
-    };
-    Ok(RunPlan::new(PlanSettings {
-        description,
-        unit: PrivacyUnit::Client,
-        trust,
-        population: clients,
-        cohort,
-        rounds: federation.rounds,
-        mechanism,
-        strategy,
-        accountant: privacy.accountant,
-        delta: privacy.delta,
-        epsilon_budget,
-        round_duration: ROUND_DURATION,
-    })?)
+    }
 }
 
 /// A client that takes part in fewer than one of a billion rounds never does; accountants are tested down to here.

@@ -7,16 +7,19 @@ use std::thread;
 use umbel_accounting::ledger::{Body, CloseStatus};
 use umbel_accounting::{Epsilon, EpsilonBounds};
 use umbel_experiment::RoundMetrics;
-use umbel_mechanisms::{CohortSource, NoiseSource, Purpose, SimulationSeed};
+use umbel_mechanisms::{
+    BatchSource, ClipOutcome, CohortSource, Mechanism, NoiseSource, Purpose, SimulationSeed,
+};
 use umbel_protocol::{
-    BudgetExhausted, ClientRound, CommitmentKey, Event, HandleError, Opening, Outgoing, Resumed, Run,
-    ServerMessage, Sources, Timestamp,
+    BudgetExhausted, ClientId, ClientMessage, ClientRound, CommitmentKey, Event, HandleError, Opening,
+    Outgoing, Resumed, Run, ServerMessage, Sources, Timestamp,
 };
 use umbel_train::{
-    Evaluation, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks,
+    Evaluation, LocalReport, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks,
 };
 
 use crate::data::refuse_augmentation;
+use crate::private_steps::{Secrets, private_steps};
 use crate::tally::Tally;
 use crate::{Prepared, SimulateError};
 
@@ -65,6 +68,78 @@ struct Worker {
     workspace: TrainingWorkspace,
     update: Vec<f32>,
     quantized: Vec<i32>,
+}
+
+impl Worker {
+    /// What a client does in a round: it trains, and reports what may leave it.
+    fn answer(
+        &mut self,
+        prepared: &Prepared,
+        trainer: &LocalTrainer<'_>,
+        seeds: &SimulationSeed,
+        to: ClientId,
+        client: ClientRound,
+    ) -> (ClientMessage, LocalReport, ClipOutcome) {
+        let (round, examples) = (client.round().0, prepared.examples(to));
+        let noise = || NoiseSource::simulated(*seeds).client_streams(round, to.0);
+        let train = |worker: &mut Self| {
+            let seed = seeds.derive(Purpose::Shuffling, round, to.0);
+            let mut rng = TrainingRng::from_seed(seed);
+            let report = trainer.train(
+                client.model(),
+                examples,
+                &mut rng,
+                &mut worker.workspace,
+                &mut worker.update,
+            );
+            // The layers are those of the model, so their lengths add up to the update's.
+            let layers = prepared.layer_clip.as_ref();
+            (
+                report,
+                layers.and_then(|layers| layers.clip(&mut worker.update).ok()),
+            )
+        };
+        match &prepared.plan.settings().mechanism {
+            Mechanism::Local(mechanism) => match mechanism.plan().steps {
+                Some(steps) => {
+                    let dropout = seeds.derive(Purpose::Training, round, to.0);
+                    let secrets = Secrets {
+                        coins: BatchSource::simulated(*seeds).stream(round, to.0),
+                        noise: noise(),
+                        dropout_seed: dropout
+                            .as_chunks::<8>()
+                            .0
+                            .first()
+                            .map_or(0, |first| u64::from_le_bytes(*first)),
+                    };
+                    let task = (&client.model()[..], examples);
+                    let report = private_steps(
+                        trainer,
+                        mechanism,
+                        steps,
+                        task,
+                        secrets,
+                        &mut self.workspace,
+                        &mut self.update,
+                    );
+                    let (message, outcome) = client.report(&self.update, std::mem::take(&mut self.quantized));
+                    (message, report, outcome)
+                }
+                None => {
+                    let (report, by_layer) = train(self);
+                    let buffer = std::mem::take(&mut self.quantized);
+                    let (private, outcome) = mechanism.privatize(&self.update, &noise(), buffer);
+                    let (message, _) = client.report(&private, Vec::new());
+                    (message, report, by_layer.unwrap_or(outcome))
+                }
+            },
+            _ => {
+                let (report, by_layer) = train(self);
+                let (message, outcome) = client.report(&self.update, std::mem::take(&mut self.quantized));
+                (message, report, by_layer.unwrap_or(outcome))
+            }
+        }
+    }
 }
 
 impl<'a> World<'a> {
@@ -202,6 +277,7 @@ impl<'a> World<'a> {
                     parameters,
                     spent,
                     counts,
+                    clip_norm,
                 } => {
                     let evaluation = self.evaluate(&parameters);
                     let finite = |epsilon: Epsilon| Some(epsilon.value()).filter(|value| value.is_finite());
@@ -213,6 +289,7 @@ impl<'a> World<'a> {
                         epsilon: finite(upper),
                         epsilon_lower: lower.and_then(finite),
                         delta: self.prepared.plan.settings().delta.value(),
+                        clip_norm: self.prepared.adaptive_clip().map(|_| clip_norm.value()),
                         simulator_only: tally.simulator_only(counts),
                     }));
                 }
@@ -247,17 +324,7 @@ impl<'a> World<'a> {
                             break Ok(());
                         }
                         let client = ClientRound::new(invitation);
-                        let seed = seeds.derive(Purpose::Shuffling, client.round().0, to.0);
-                        let examples = prepared.examples(to);
-                        let report = trainer.train(
-                            client.model(),
-                            examples,
-                            &mut TrainingRng::from_seed(seed),
-                            &mut worker.workspace,
-                            &mut worker.update,
-                        );
-                        let (message, outcome) =
-                            client.report(&worker.update, std::mem::take(&mut worker.quantized));
+                        let (message, report, outcome) = worker.answer(prepared, &trainer, seeds, to, client);
                         tally.add(report, outcome);
                         match run
                             .lock()

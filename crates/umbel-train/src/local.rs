@@ -13,6 +13,8 @@ pub struct LocalTraining {
     epochs: usize,
     batch_size: usize,
     optimizer: Optimizer,
+    /// Weight μ of the pull toward the global model.
+    proximal: f32,
 }
 
 /// How parameters follow the gradient.
@@ -59,6 +61,12 @@ pub enum SettingError {
     /// The learning rate is not a finite number above 0.
     #[error("learning_rate must be a finite number above 0, got {got}")]
     LearningRate {
+        /// The number that came.
+        got: f32,
+    },
+    /// The weight of the proximal term is not a finite number from 0 on.
+    #[error("mu must be a finite number of at least 0, got {got}")]
+    Proximal {
         /// The number that came.
         got: f32,
     },
@@ -109,8 +117,19 @@ impl LocalTraining {
                 epochs,
                 batch_size,
                 optimizer,
+                proximal: 0.0,
             }),
         }
+    }
+
+    /// The same with the term `mu` / 2 · ‖w − w₀‖² added to the loss, w₀ being the global model: each step goes by
+    /// learning rate × `mu` × (w − w₀) further back (Li et al. 2020, "Federated Optimization in Heterogeneous Networks", arXiv
+    /// 1812.06127, FedProx).
+    pub fn with_proximal(self, mu: f32) -> Result<Self, SettingError> {
+        if !(mu.is_finite() && mu >= 0.0) {
+            return Err(SettingError::Proximal { got: mu });
+        }
+        Ok(Self { proximal: mu, ..self })
     }
 
     /// Passes over the examples.
@@ -264,17 +283,39 @@ impl<'a> LocalTrainer<'a> {
         }
         // The caller's buffer holds the local parameters until the end, so that no other copy is needed.
         update.copy_from_slice(global);
-        let report = self.run(update, examples, rng, workspace);
+        let report = self.run(update, global, examples, rng, workspace);
         for (local, global) in update.iter_mut().zip(global) {
             *local -= global;
         }
         report
     }
 
+    /// The loss on one example (an index into the data set) and its gradient, which replaces what `gradient` held; for private
+    /// gradient descent, which must bound the gradient of each example. `dropout_seed` is for models that drop values.
+    ///
+    /// # Panics
+    ///
+    /// Where `parameters` or `gradient` has another length than the model's vector, or the example is beyond the data set.
+    pub fn example_gradient(
+        &self,
+        parameters: &[f32],
+        example: u32,
+        dropout_seed: u64,
+        workspace: &mut TrainingWorkspace,
+        gradient: &mut [f32],
+    ) -> f64 {
+        let (features, labels, model_workspace) = workspace.batch(1, self.dataset.n_features());
+        self.dataset.gather(&[example], features, labels);
+        let batch = Batch::new(features, labels).with_dropout_seed(dropout_seed);
+        self.model
+            .loss_and_gradient(parameters, batch, gradient, model_workspace)
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn run(
         &self,
         parameters: &mut [f32],
+        global: &[f32],
         examples: &[u32],
         rng: &mut TrainingRng,
         workspace: &mut TrainingWorkspace,
@@ -298,8 +339,17 @@ impl<'a> LocalTrainer<'a> {
                 let batch = Batch::new(features, labels);
                 let mean_loss = match self.training.optimizer {
                     Optimizer::Sgd(sgd) => {
-                        self.model
-                            .sgd_step(parameters, batch, sgd.step(), model_workspace)
+                        // −η μ (w − w₀): the first half is what weight decay does, with the parameters from before the step.
+                        let mut step = sgd.step();
+                        step.weight_decay += self.training.proximal;
+                        let loss = self.model.sgd_step(parameters, batch, step, model_workspace);
+                        let pull = step.learning_rate * self.training.proximal;
+                        if pull > 0.0 {
+                            for (parameter, global) in parameters.iter_mut().zip(global) {
+                                *parameter += pull * global;
+                            }
+                        }
+                        loss
                     }
                 };
                 loss_sum += mean_loss * indices.len() as f64;
@@ -380,6 +430,51 @@ mod tests {
         assert_eq!(
             (report.n_examples, report.n_steps, report.n_examples_seen),
             (1, 1, 1)
+        );
+    }
+
+    /// Two steps by hand on x = (1, 2, 3) of class 2, learning rate 0.6: the first as above, since w = w₀; in the second the logits
+    /// have moved, and the proximal term takes 0.6 μ of the first step back.
+    #[test]
+    fn the_proximal_term_pulls_toward_the_global_model() {
+        let dataset = Dataset::from_values("one", &[3], vec![1.0, 2.0, 3.0], vec![2], 3).unwrap();
+        let model = ModelSpec::Softmax.build(&[3], 3).unwrap();
+        let update = |mu: f32, global: f32, epochs| {
+            let training = LocalTraining::new(epochs, 10, sgd(0.6))
+                .unwrap()
+                .with_proximal(mu)
+                .unwrap();
+            let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
+            let (global, mut update) = (vec![global; 12], vec![f32::NAN; 12]);
+            let mut rng = TrainingRng::from_seed([0; 32]);
+            trainer.train(
+                &global,
+                &[0],
+                &mut rng,
+                &mut TrainingWorkspace::new(),
+                &mut update,
+            );
+            update
+        };
+        // Equal weights leave the probabilities at 1/3 and give the same gradient, whatever w₀.
+        for global in [0.0, 0.5] {
+            let (one, plain, pulled) = (
+                update(0.25, global, 1),
+                update(0.0, global, 2),
+                update(0.25, global, 2),
+            );
+            let first = [-0.2, -0.2, 0.4, -0.4, -0.4, 0.8, -0.6, -0.6, 1.2, -0.2, -0.2, 0.4];
+            for place in 0..12 {
+                assert!((one[place] - first[place]).abs() < 1e-5, "{one:?}");
+                let back = plain[place] - pulled[place];
+                assert!((back - 0.6 * 0.25 * first[place]).abs() < 1e-5, "{back}");
+            }
+        }
+        assert!(
+            LocalTraining::new(1, 1, sgd(0.1))
+                .unwrap()
+                .with_proximal(-1.0)
+                .is_err()
         );
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use umbel_accounting::ClipNorm;
+use umbel_mechanisms::GRID_UNITS;
 use umbel_protocol::{Invitation, RoundId, Timestamp};
 
 use crate::blob::{Assembler, Blob};
@@ -26,6 +27,7 @@ impl OutgoingInvitation {
         let message = proto::Invitation {
             round: invitation.round.0,
             clip_norm: invitation.clip_norm.value(),
+            clip_indicator: invitation.clip_indicator,
             deadline: Some(encode_moment(invitation.deadline)),
             model: Some(proto::ModelHeader {
                 parameters: invitation.model.len() as u64,
@@ -56,6 +58,7 @@ impl OutgoingInvitation {
 pub struct IncomingInvitation {
     round: RoundId,
     clip_norm: ClipNorm,
+    clip_indicator: Option<u32>,
     deadline: Timestamp,
     n_parameters: usize,
     model: Assembler,
@@ -72,6 +75,15 @@ impl IncomingInvitation {
     pub fn decode(message: &proto::Invitation, max_parameters: usize) -> Result<Self, DecodeError> {
         let round = decode_round("invitation.round", message.round)?;
         let clip_norm = decode_clip_norm("invitation.clip_norm", message.clip_norm)?;
+        let clip_indicator = message.clip_indicator;
+        if let Some(weight) = clip_indicator.filter(|weight| !(1..GRID_UNITS).contains(weight)) {
+            let expected = "a weight of at least 1 and below 2^30 grid units";
+            return Err(DecodeError::invalid(
+                "invitation.clip_indicator",
+                expected,
+                weight,
+            ));
+        }
         let deadline = decode_moment("invitation.deadline", message.deadline.as_ref())?;
         let model = message.model.as_ref().ok_or(DecodeError::Missing {
             field: "invitation.model",
@@ -92,6 +104,7 @@ impl IncomingInvitation {
         Ok(Self {
             round,
             clip_norm,
+            clip_indicator,
             deadline,
             n_parameters,
             model: Assembler::new(blob),
@@ -147,6 +160,7 @@ impl IncomingInvitation {
         Ok(Invitation {
             round: self.round,
             clip_norm: self.clip_norm,
+            clip_indicator: self.clip_indicator,
             deadline: self.deadline,
             model: model.into(),
         })
@@ -178,6 +192,7 @@ mod tests {
         Invitation {
             round: RoundId(3),
             clip_norm: ClipNorm::new(0.5).unwrap(),
+            clip_indicator: None,
             deadline: Timestamp::new(Duration::from_millis(90_500)),
             model: model.into(),
         }
@@ -221,7 +236,7 @@ mod tests {
     #[test]
     fn whatever_is_wrong_is_named() {
         type Change = fn(&mut proto::Invitation);
-        let rows: [(Change, &str); 11] = [
+        let rows: [(Change, &str); 12] = [
             (
                 |m| m.round = 0,
                 "`invitation.round`: expected a round, counted from 1, got 0",
@@ -233,6 +248,10 @@ mod tests {
             (
                 |m| m.clip_norm = f64::INFINITY,
                 "`invitation.clip_norm`: expected a finite number above 0, got inf",
+            ),
+            (
+                |m| m.clip_indicator = Some(1 << 30),
+                "`invitation.clip_indicator`: expected a weight of at least 1 and below 2^30 grid units, got 1073741824",
             ),
             (
                 |m| m.clip_norm = -0.0,
@@ -290,12 +309,13 @@ mod tests {
     proptest! {
         #[test]
         fn invitations_survive(
-            round in 1u64.., clip_norm in f64::MIN_POSITIVE..f64::MAX, seconds: u64, nanos in 0u32..1_000_000_000,
+            round in 1u64.., clip_norm in f64::MIN_POSITIVE..f64::MAX, clip_indicator in prop::option::of(1_u32..1 << 30), seconds: u64, nanos in 0u32..1_000_000_000,
             model in prop::collection::vec(-1e30f32..1e30, 1..50),
         ) {
             let sent = Invitation {
                 round: RoundId(round),
                 clip_norm: ClipNorm::new(clip_norm).unwrap(),
+                clip_indicator,
                 deadline: Timestamp::new(Duration::new(seconds, nanos)),
                 model: model.into(),
             };
@@ -307,6 +327,7 @@ mod tests {
             }
             let got = incoming.finish()?;
             prop_assert_eq!((got.round, got.clip_norm, got.deadline), (sent.round, sent.clip_norm, sent.deadline));
+            prop_assert_eq!(got.clip_indicator, sent.clip_indicator);
             prop_assert_eq!(got.model, sent.model);
         }
 

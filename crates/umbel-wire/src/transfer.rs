@@ -266,6 +266,7 @@ mod tests {
         let sent = Invitation {
             round: RoundId(1),
             clip_norm: clip_norm(),
+            clip_indicator: None,
             deadline: Timestamp::default(),
             model: model.into(),
         };

@@ -214,11 +214,13 @@ mod tests {
             sampling: "poisson".into(),
             sampling_rate: 1.0,
             population: 10,
+            clients: None,
             cohort: 10.0,
             rounds: 2,
             round_event: event(),
             most_charges: None,
             matrix: None,
+            adaptive_clip: None,
             clip_norm: 1.0,
             grid_unit: 2.0_f64.powi(-24),
             noise: "rounded".into(),
@@ -253,6 +255,7 @@ mod tests {
             event: event(),
             noise_std_dev_grid_units: 1.5,
             divisor: 10.0,
+            clip_norm: None,
             claim: claim(),
             counts_commitment: to_hex(&[4; 32]),
         })
@@ -262,6 +265,7 @@ mod tests {
         Body::Release(Release {
             round,
             model_sha256: to_hex(&[5; 32]),
+            share_within: None,
         })
     }
 

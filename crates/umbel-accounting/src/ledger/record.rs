@@ -57,6 +57,9 @@ pub struct Header {
     pub sampling_rate: f64,
     /// The declared, public number of units.
     pub population: u64,
+    /// Where a unit is no client, the declared, public number of clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<u64>,
     /// Expected cohort size: the public divisor of every sum.
     pub cohort: f64,
     /// How many rounds are planned.
@@ -71,9 +74,12 @@ pub struct Header {
     /// Of DP-FTRL, what `round_event` was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<MatrixFacts>,
-    /// Bound C on the norm of one unit's contribution.
+    /// Where the clip norm follows a quantile of the contributions' norms, how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive_clip: Option<AdaptiveClipFacts>,
+    /// Bound C on the norm of one unit's contribution; with `adaptive_clip` that of the first round.
     pub clip_norm: f64,
-    /// Length that one integer step stands for in clipped contributions.
+    /// Length that one integer step stands for in clipped contributions; it is in proportion to the clip norm.
     pub grid_unit: f64,
     /// Which sampler draws the noise: `rounded`, `continuous` or `none`.
     pub noise: String,
@@ -90,6 +96,25 @@ pub struct Header {
     pub data_commitment: String,
     /// SHA-256 of the initial model's parameters (little-endian `f32`).
     pub initial_model_sha256: String,
+}
+
+/// Adaptive clipping (Andrew et al. 2021): C ← C · exp(−learning_rate · (share − quantile)), kept between two bounds, where the
+/// share of contributions within C is released with each round. The noise of `round_event` covers both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveClipFacts {
+    /// The share of contributions that shall be within the clip norm.
+    pub quantile: f64,
+    /// How fast the clip norm moves.
+    pub learning_rate: f64,
+    /// The clip norm never goes below.
+    pub smallest: f64,
+    /// The clip norm never goes above.
+    pub largest: f64,
+    /// Standard deviation of the noise on the number of contributions within the clip norm.
+    pub count_std_dev: f64,
+    /// Grid units that one contribution's share counts as, positive or negative.
+    pub indicator: u32,
 }
 
 /// The strategy matrix of a run of DP-FTRL and who may take part when: enough to compute its sensitivity again.
@@ -163,6 +188,9 @@ pub struct Charge {
     pub noise_std_dev_grid_units: f64,
     /// What the noised sum is divided by.
     pub divisor: f64,
+    /// The round's clip norm where it moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
     /// ε of everything charged so far, this round included.
     pub claim: Claim,
     /// Commitment to the number of clients invited and reporting: SHA-256 of the opening, which is kept elsewhere because
@@ -178,6 +206,9 @@ pub struct Release {
     pub round: u64,
     /// SHA-256 of the new model's parameters (little-endian `f32`).
     pub model_sha256: String,
+    /// Where the clip norm moves, the noisy share of contributions within it, from which the next one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_within: Option<f64>,
 }
 
 /// A round abandoned before anything was learnt.

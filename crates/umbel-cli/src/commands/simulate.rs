@@ -154,15 +154,17 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         }
         None => "  privacy        NOT PRIVATE: NO NOISE WAS ADDED, ε IS INFINITE".to_owned(),
     });
-    lines.push(format!(
-        "  unit           {}: all data of one client",
-        privacy.unit
-    ));
+    let unit = match privacy.unit.as_str() {
+        "example" => "one example of one client",
+        _ => "all data of one client",
+    };
+    lines.push(format!("  unit           {}: {unit}", privacy.unit));
     lines.push(format!("  relation       {}", privacy.neighbors));
-    lines.push(format!(
-        "  trust          {}: the server adds the noise and is trusted",
-        privacy.trust
-    ));
+    let trust = match privacy.trust.as_str() {
+        "local" => "each client adds noise to what it sends; nobody is trusted",
+        _ => "the server adds the noise and is trusted",
+    };
+    lines.push(format!("  trust          {}: {trust}", privacy.trust));
     lines.push(format!(
         "  simulated      {}: noise is reproducible from the seed; this ε describes the mechanism, not this model file",
         if privacy.simulated { "yes" } else { "no" }
@@ -176,6 +178,24 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         "  mechanism      clip norm {}, noise multiplier {multiplier} ({}), {} sampling at rate {:.4}",
         privacy.clip_norm, privacy.noise, privacy.sampling, privacy.sampling_rate
     ));
+    if let Some(local) = &privacy.local {
+        let steps = match (local.steps, local.batch_sampling_rate) {
+            (Some(steps), Some(rate)) => {
+                format!("; {steps} steps a round, each example in a batch with probability {rate}")
+            }
+            _ => String::new(),
+        };
+        lines.push(format!(
+            "  participation  each client in at most {} rounds, which ε is for{steps}",
+            local.max_participations
+        ));
+    }
+    if let Some(adaptive) = &privacy.adaptive_clip {
+        lines.push(format!(
+            "  clipping       adaptive, toward quantile {}; the count of unclipped updates has noise {:.4}, which ε covers",
+            adaptive.quantile, adaptive.count_std_dev
+        ));
+    }
     if let Some(ftrl) = &privacy.ftrl {
         lines.push(format!(
             "  correlation    dp-ftrl, {} strategy: each client at least {} rounds apart and at most {} times{}",

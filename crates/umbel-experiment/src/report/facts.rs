@@ -126,6 +126,27 @@ fn of_mechanism(run: &RunView<'_>) -> Facts {
         "Noise deviation",
         deviation.map(|it| format!("{it} per parameter and release")),
     );
+    let rounds = |pointer: &str| run.number(pointer).map(number::plain).unwrap_or_default();
+    facts.add(
+        "Correlated noise",
+        run.text("/privacy/ftrl/strategy").map(|strategy| {
+            format!(
+                "DP-FTRL ({strategy}): each client at least {} rounds apart, at most {} times",
+                rounds("/privacy/ftrl/separation"),
+                rounds("/privacy/ftrl/participations")
+            )
+        }),
+    );
+    facts.add(
+        "Adaptive clipping",
+        plain("/privacy/adaptive_clip/quantile")
+            .map(|quantile| format!("toward quantile {quantile}; the clip norm is that of the first round")),
+    );
+    facts.add(
+        "Participations",
+        plain("/privacy/local/max_participations")
+            .map(|most| format!("at most {most} a client, which ε is for")),
+    );
     facts.add(
         "Accountant",
         run.text("/privacy/accountant").map(str::to_uppercase),

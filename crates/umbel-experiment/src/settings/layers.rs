@@ -5,7 +5,7 @@ use toml::{Table, Value};
 use super::section::SettingError;
 
 /// Settings of which one replaces the others when it comes from a higher layer.
-const ALTERNATIVES: [(&str, &[&str]); 3] = [
+const ALTERNATIVES: [(&str, &[&str]); 8] = [
     (
         "privacy.dangerous_no_noise",
         &[
@@ -26,7 +26,16 @@ const ALTERNATIVES: [(&str, &[&str]); 3] = [
         "privacy.noise_multiplier",
         &["privacy.epsilon", "privacy.dangerous_no_noise"],
     ),
+    ("training.batch_size", PRIVATE_STEPS),
+    ("training.divisor", EPOCHS),
+    ("training.epochs", PRIVATE_STEPS),
+    ("training.sampling_rate", EPOCHS),
+    ("training.steps", EPOCHS),
 ];
+
+/// How a client goes through its examples: in epochs, or in steps with batches by coins.
+const EPOCHS: &[&str] = &["training.batch_size", "training.epochs"];
+const PRIVATE_STEPS: &[&str] = &["training.divisor", "training.sampling_rate", "training.steps"];
 
 /// The kinds that a table may have, each with the keys that it knows.
 type Kinds = [(&'static str, &'static [&'static str])];
@@ -99,8 +108,26 @@ pub(super) const DATA_COLUMN: &Kinds = &[
 pub(super) const MODEL: &Kinds = &[("mlp", &["hidden"]), ("softmax", &[])];
 pub(super) const OPTIMIZER: &Kinds = &[("sgd", &["learning_rate"])];
 pub(super) const STRATEGY: &Kinds = &[
+    ("fedadagrad", &["beta_1", "learning_rate", "tau"]),
     ("fedadam", &["beta_1", "beta_2", "learning_rate", "tau"]),
     ("fedavg", &[]),
+    ("fedavgm", &["learning_rate", "momentum"]),
+    ("fedprox", &["mu"]),
+    ("fedyogi", &["beta_1", "beta_2", "learning_rate", "tau"]),
+];
+pub(super) const CLIP_NORM: &Kinds = &[
+    (
+        "adaptive",
+        &[
+            "count_std_dev",
+            "initial",
+            "largest",
+            "learning_rate",
+            "quantile",
+            "smallest",
+        ],
+    ),
+    ("per-layer", &["norm"]),
 ];
 pub(super) const MECHANISM: &Kinds = &[
     (
@@ -116,10 +143,11 @@ pub(super) const MECHANISM: &Kinds = &[
     ),
     ("gaussian", &[]),
 ];
-const KINDS: [(&str, &Kinds); 5] = [
+const KINDS: [(&str, &Kinds); 6] = [
     ("data.partition", DATA_PARTITION),
     ("federation.strategy", STRATEGY),
     ("model", MODEL),
+    ("privacy.clip_norm", CLIP_NORM),
     ("privacy.mechanism", MECHANISM),
     ("training.optimizer", OPTIMIZER),
 ];

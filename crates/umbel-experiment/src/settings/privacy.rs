@@ -3,15 +3,19 @@
 use toml::{Table, Value};
 use umbel_accounting::{AccountantKind, ClipNorm, Delta, Epsilon, NoiseMultiplier, ParamError};
 
-use super::layers::MECHANISM;
+use super::layers::{CLIP_NORM, MECHANISM};
 use super::section::{Section, SettingError};
 use super::{to_size, whole};
 
-/// `[privacy]`. In this version the unit is always `client`, the trust model `central`.
+/// `[privacy]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrivacySettings {
+    /// What one neighbour differs by.
+    pub unit: UnitSettings,
+    /// Who adds the noise.
+    pub trust: TrustSettings,
     /// Bound on the norm of a client's whole update.
-    pub clip_norm: ClipNorm,
+    pub clip_norm: ClipSettings,
     /// How much noise.
     pub noise_level: NoiseLevel,
     /// The δ of every ε.
@@ -22,6 +26,55 @@ pub struct PrivacySettings {
     pub accountant: AccountantKind,
     /// How the noise of different rounds hangs together.
     pub mechanism: MechanismSettings,
+}
+
+/// `privacy.unit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever makes noise must handle every unit"
+)]
+pub enum UnitSettings {
+    /// All data of one client.
+    Client,
+    /// One example of one client.
+    Example,
+}
+
+/// `privacy.trust`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrustSettings {
+    /// The server adds noise.
+    Central,
+    /// Each client adds its own.
+    Local,
+}
+
+/// `privacy.clip_norm`: a number, or a table of kind `adaptive`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum ClipSettings {
+    /// It follows a quantile of the updates' norms (Andrew et al. 2021).
+    Adaptive {
+        /// In the first round.
+        initial: ClipNorm,
+        /// It never goes below.
+        smallest: ClipNorm,
+        /// It never goes above.
+        largest: ClipNorm,
+        /// Share of updates that shall not be clipped, between 0 and 1.
+        quantile: f64,
+        /// How fast it moves.
+        learning_rate: f64,
+        /// Standard deviation of the noise on the number of updates that are not clipped; absent means a twentieth of the cohort,
+        /// or the noise multiplier if that is more.
+        count_std_dev: Option<f64>,
+    },
+    /// The same in every round.
+    Fixed(ClipNorm),
+    /// Each layer by itself, to equal shares of this norm, so that all together are no longer than it (McMahan et al. 2018).
+    PerLayer(ClipNorm),
 }
 
 /// `[privacy.mechanism]`.
@@ -110,9 +163,23 @@ impl NoiseSampler {
 impl PrivacySettings {
     pub(super) fn to_pairs(&self) -> Vec<(&'static str, Value)> {
         let mut pairs: Vec<(&str, Value)> = vec![
-            ("unit", "client".into()),
-            ("trust", "central".into()),
-            ("clip_norm", self.clip_norm.value().into()),
+            (
+                "unit",
+                match self.unit {
+                    UnitSettings::Client => "client",
+                    UnitSettings::Example => "example",
+                }
+                .into(),
+            ),
+            (
+                "trust",
+                match self.trust {
+                    TrustSettings::Central => "central",
+                    TrustSettings::Local => "local",
+                }
+                .into(),
+            ),
+            ("clip_norm", self.clip_norm.to_value()),
         ];
         match self.noise_level {
             NoiseLevel::DangerousNone => pairs.push(("dangerous_no_noise", true.into())),
@@ -132,6 +199,52 @@ impl PrivacySettings {
             ("mechanism", self.mechanism.to_value()),
         ]);
         pairs
+    }
+}
+
+impl ClipSettings {
+    /// Of the first round.
+    pub fn initial(self) -> ClipNorm {
+        match self {
+            Self::Adaptive { initial, .. } | Self::Fixed(initial) | Self::PerLayer(initial) => initial,
+        }
+    }
+
+    fn to_value(self) -> Value {
+        match self {
+            Self::Fixed(clip_norm) => clip_norm.value().into(),
+            Self::PerLayer(norm) => {
+                let pairs = [
+                    ("kind".to_owned(), "per-layer".into()),
+                    ("norm".to_owned(), norm.value().into()),
+                ];
+                Value::Table(pairs.into_iter().collect())
+            }
+            Self::Adaptive {
+                initial,
+                smallest,
+                largest,
+                quantile,
+                learning_rate,
+                count_std_dev,
+            } => {
+                let mut pairs = vec![
+                    ("kind", "adaptive".into()),
+                    ("initial", initial.value().into()),
+                    ("smallest", smallest.value().into()),
+                    ("largest", largest.value().into()),
+                    ("quantile", quantile.into()),
+                    ("learning_rate", learning_rate.into()),
+                ];
+                pairs.extend(count_std_dev.map(|std_dev| ("count_std_dev", std_dev.into())));
+                Value::Table(
+                    pairs
+                        .into_iter()
+                        .map(|(key, value): (&str, Value)| (key.to_owned(), value))
+                        .collect(),
+                )
+            }
+        }
     }
 }
 
@@ -191,13 +304,24 @@ pub(super) fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingErro
     ];
     let section = root.section("privacy", &known)?;
     let mut section = root.require("privacy", "a table: what is promised must be said", section)?;
-    for (key, only) in [("unit", "client"), ("trust", "central")] {
-        let expected = format!("\"{only}\", the one {key} of this version");
-        let value = section.text(key, &expected)?;
-        let value = section.require(key, &expected, value)?;
-        if value != only {
-            return section.refuse(key, expected, format!("\"{value}\""));
-        }
+    let expected = "\"client\" or \"example\"";
+    let unit = section.text("unit", expected)?;
+    let unit = match section.require("unit", expected, unit)?.as_str() {
+        "client" => UnitSettings::Client,
+        "example" => UnitSettings::Example,
+        other => return section.refuse("unit", expected, format!("\"{other}\"")),
+    };
+    let expected = "\"central\" or \"local\"";
+    let trust = section.text("trust", expected)?;
+    let trust = match section.require("trust", expected, trust)?.as_str() {
+        "central" => TrustSettings::Central,
+        "local" => TrustSettings::Local,
+        other => return section.refuse("trust", expected, format!("\"{other}\"")),
+    };
+    if (unit, trust) == (UnitSettings::Example, TrustSettings::Central) {
+        let expected = "\"local\" with unit \"example\": a server gets whole updates, in which no example's share is bounded, so \
+                        each client adds the noise itself";
+        return section.refuse("trust", expected, "\"central\"");
     }
     let checked = |section: &Section, key: &str, error: ParamError| -> SettingError {
         SettingError::Value {
@@ -206,9 +330,14 @@ pub(super) fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingErro
             got: format!("{:?}", error.got),
         }
     };
-    let clip_norm = section.number("clip_norm", "a finite number above 0", |_| true)?;
-    let clip_norm = section.require("clip_norm", "a finite number above 0", clip_norm)?;
-    let clip_norm = ClipNorm::new(clip_norm).map_err(|error| checked(&section, "clip_norm", error))?;
+    let clip_norm = if section.is_table("clip_norm") {
+        clip_table(&mut section)?
+    } else {
+        let clip_norm = section.number("clip_norm", "a finite number above 0", |_| true)?;
+        let expected = "a finite number above 0, or a table of kind \"adaptive\" or \"per-layer\"";
+        let clip_norm = section.require("clip_norm", expected, clip_norm)?;
+        ClipSettings::Fixed(ClipNorm::new(clip_norm).map_err(|error| checked(&section, "clip_norm", error))?)
+    };
     let delta = section.number("delta", "a number above 0 and below 1", |_| true)?;
     let delta = section.require("delta", "a number above 0 and below 1 / clients", delta)?;
     let delta = Delta::new(delta).map_err(|error| checked(&section, "delta", error))?;
@@ -233,13 +362,97 @@ pub(super) fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingErro
             reason: "without noise there is none to correlate; leave the mechanism away".to_owned(),
         });
     }
+    if unit == UnitSettings::Example && matches!(clip_norm, ClipSettings::PerLayer(_)) {
+        return Err(SettingError::Conflict {
+            first: "privacy.clip_norm".to_owned(),
+            second: "privacy.unit".to_owned(),
+            reason: "with unit \"example\" each gradient is clipped as one vector; give a number".to_owned(),
+        });
+    }
+    if trust == TrustSettings::Local {
+        let conflict = |first: &str, reason: &str| {
+            Err(SettingError::Conflict {
+                first: first.to_owned(),
+                second: "privacy.trust".to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        if matches!(clip_norm, ClipSettings::Adaptive { .. }) {
+            let reason = "an adaptive clip norm follows a count that a trusted server noises; with \"local\" give a number";
+            return conflict("privacy.clip_norm", reason);
+        }
+        if mechanism != MechanismSettings::Gaussian {
+            let reason =
+                "correlated noise is added by a trusted server; with \"local\" each client adds its own";
+            return conflict("privacy.mechanism", reason);
+        }
+    }
+    if matches!(clip_norm, ClipSettings::Adaptive { .. }) {
+        let conflict = |second: &str, reason: &str| {
+            Err(SettingError::Conflict {
+                first: "privacy.clip_norm".to_owned(),
+                second: second.to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        if noise_level == NoiseLevel::DangerousNone {
+            let reason =
+                "an adaptive clip norm follows a noisy count, and without noise there is none; give a number";
+            return conflict("privacy.dangerous_no_noise", reason);
+        }
+        if mechanism != MechanismSettings::Gaussian {
+            let reason = "the count that an adaptive clip norm follows is released with independent noise; give a number";
+            return conflict("privacy.mechanism", reason);
+        }
+    }
     Ok(PrivacySettings {
+        unit,
+        trust,
         clip_norm,
         noise_level,
         delta,
         noise,
         accountant,
         mechanism,
+    })
+}
+
+/// `[privacy.clip_norm]` as a table.
+fn clip_table(section: &mut Section) -> Result<ClipSettings, SettingError> {
+    let kinds = section.kind_section("clip_norm", CLIP_NORM)?;
+    let (kind, mut section) = section.require("clip_norm", "a number or a table", kinds)?;
+    let positive = |value: f64| value > 0.0 && value.is_finite();
+    let expected = "a finite number above 0";
+    let norm = |section: &mut Section, key: &str, default: f64| {
+        let value = section.number(key, expected, positive)?.unwrap_or(default);
+        ClipNorm::new(value).or_else(|_| section.refuse(key, expected, format!("{value:?}")))
+    };
+    if kind == "per-layer" {
+        if !section.has("norm") {
+            return section.require(
+                "norm",
+                "the bound on all layers together, a finite number above 0",
+                None,
+            );
+        }
+        return Ok(ClipSettings::PerLayer(norm(&mut section, "norm", 1.0)?));
+    }
+    let initial = norm(&mut section, "initial", 0.1)?;
+    let smallest = norm(&mut section, "smallest", initial.value() * 1e-6)?;
+    let largest = norm(&mut section, "largest", initial.value() * 1e6)?;
+    let share = |value: f64| value > 0.0 && value < 1.0;
+    let rate = |value: f64| value > 0.0 && value <= 10.0;
+    Ok(ClipSettings::Adaptive {
+        initial,
+        smallest,
+        largest,
+        quantile: section
+            .number("quantile", "a number above 0 and below 1", share)?
+            .unwrap_or(0.5),
+        learning_rate: section
+            .number("learning_rate", "a number above 0 and at most 10", rate)?
+            .unwrap_or(0.2),
+        count_std_dev: section.number("count_std_dev", expected, positive)?,
     })
 }
 

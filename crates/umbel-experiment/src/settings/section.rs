@@ -87,6 +87,11 @@ impl Section {
         self.table.contains_key(key)
     }
 
+    /// Whether `key` is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        matches!(self.table.get(key), Some(Value::Table(_)))
+    }
+
     /// An error about `key`.
     pub(super) fn refuse<T>(
         &self,

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use umbel_mechanisms::{CohortSource, IntegerSum};
+use umbel_mechanisms::IntegerSum;
 
-use crate::{ClientFault, ClientId, ClientMessage, RoundCounts, RoundId, Sampling, Timestamp};
+use crate::{ClientFault, ClientId, ClientMessage, RoundCounts, RoundId, Timestamp};
 
 /// The sealed sum of a round and who is in it. Memory: one integer a parameter and nine bytes a member of the cohort.
 pub(super) struct Collecting {
@@ -20,16 +20,8 @@ pub(super) struct Collecting {
 }
 
 impl Collecting {
-    /// Draws the cohort and opens the round.
-    pub(super) fn open(
-        round: RoundId,
-        deadline: Timestamp,
-        sampling: Sampling,
-        population: u64,
-        source: &CohortSource,
-        dimension: usize,
-    ) -> Self {
-        let cohort = sampling.cohort(source, round.0, population);
+    /// Opens the round for this cohort.
+    pub(super) fn open(round: RoundId, deadline: Timestamp, cohort: Vec<u64>, dimension: usize) -> Self {
         let reported = vec![false; cohort.len()];
         let sum = IntegerSum::new(dimension);
         Self {

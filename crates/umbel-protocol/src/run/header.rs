@@ -1,11 +1,11 @@
 //! The first record of a run's ledger.
 
-use umbel_accounting::ledger::{Header, MatrixFacts, to_hex};
+use umbel_accounting::ledger::{AdaptiveClipFacts, Header, MatrixFacts, to_hex};
 use umbel_accounting::matrix::MatrixStrategy;
 use umbel_mechanisms::{Mechanism, NoiseKind, Provenance};
 
 use super::{Sources, parameters_sha256};
-use crate::{Opening, RunPlan};
+use crate::{Opening, PrivacyUnit, RunPlan};
 
 /// What `plan` promises, as the ledger's header says it, and the opening of its commitment to the data. The writer of the
 /// ledger fills its public key in.
@@ -26,14 +26,16 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Hea
         accountant: settings.accountant.as_str().to_owned(),
         sampling: plan.sampling().as_str().to_owned(),
         sampling_rate: plan.sampling().rate().value(),
-        population: settings.population,
+        population: plan.units(),
+        clients: (settings.unit == PrivacyUnit::Example).then_some(settings.population),
         cohort: settings.cohort,
         rounds: settings.rounds,
         round_event: plan.round_event(),
         most_charges: plan.most_charges(),
         matrix: matrix(&settings.mechanism),
-        clip_norm: settings.mechanism.quantizer().clip_norm().value(),
-        grid_unit: settings.mechanism.quantizer().grid_unit(),
+        adaptive_clip: adaptive_clip(&settings.mechanism),
+        clip_norm: settings.mechanism.clip_norm().value(),
+        grid_unit: settings.mechanism.grid_unit(),
         noise: settings
             .mechanism
             .noise_kind()
@@ -47,6 +49,22 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Hea
         initial_model_sha256: to_hex(&parameters_sha256(initial)),
     };
     (header, opening)
+}
+
+/// The rule that the clip norm follows.
+fn adaptive_clip(mechanism: &Mechanism) -> Option<AdaptiveClipFacts> {
+    let Mechanism::Adaptive(mechanism) = mechanism else {
+        return None;
+    };
+    let plan = mechanism.plan();
+    Some(AdaptiveClipFacts {
+        quantile: plan.quantile,
+        learning_rate: plan.learning_rate,
+        smallest: plan.smallest.value(),
+        largest: plan.largest.value(),
+        count_std_dev: mechanism.count_std_dev(),
+        indicator: mechanism.indicator(),
+    })
 }
 
 /// What the event of a run of DP-FTRL was computed from.

@@ -180,6 +180,12 @@ impl Run {
             releases: if simulated { resumed.releases } else { Vec::new() },
         };
         run.rounds = resumed_at;
+        if simulated && run.participations.is_some() {
+            // The same coins count the same participations again.
+            for round in 1..=resumed_at {
+                drop(run.draw_cohort(RoundId(round)));
+            }
+        }
         let next = match open_round {
             Some(round) => Next::Void { round },
             None => Next::Idle,
@@ -242,11 +248,13 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         sampling,
         sampling_rate,
         population,
+        clients,
         cohort,
         rounds,
         round_event,
         most_charges,
         matrix,
+        adaptive_clip,
         clip_norm,
         grid_unit,
         noise,

@@ -37,6 +37,7 @@ pub fn settings() -> PlanSettings {
         unit: PrivacyUnit::Client,
         trust: Trust::Central,
         population: 8,
+        examples: None,
         cohort: 8.0,
         rounds: 3,
         mechanism: CentralGaussian::new(clip_norm(), multiplier, NoiseKind::Rounded, 8.0)

@@ -79,6 +79,7 @@ async fn open_round(
     let invitation = Invitation {
         round: RoundId(7),
         clip_norm: ClipNorm::new(1.5).expect("a norm"),
+        clip_indicator: None,
         deadline: Timestamp::new(Duration::from_secs(100)),
         model: (0..250u8)
             .cycle()

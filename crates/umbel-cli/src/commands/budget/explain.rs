@@ -4,7 +4,7 @@ mod words;
 
 use serde::Serialize;
 use umbel_accounting::{accountant, calibrate};
-use umbel_experiment::FtrlFacts;
+use umbel_experiment::{AdaptiveClipFacts, FtrlFacts, LocalFacts};
 use umbel_sim::Prepared;
 
 use super::attacker::Attacker;
@@ -40,16 +40,25 @@ struct Explanation {
     /// Rounds that the budget allows; null without a limit.
     rounds_within_budget: Option<u64>,
     clip_norm: f64,
+    /// Whether each layer is clipped by itself first.
+    clipped_by_layer: bool,
+    /// Where the clip norm follows the updates, how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adaptive_clip: Option<AdaptiveClipFacts>,
     /// σ / C; null without noise.
     noise_multiplier: Option<f64>,
     noise: &'static str,
     /// Of the noise on each parameter of each released mean update.
     noise_std_dev: f64,
     /// Of the noise on each parameter of the sum of all means.
-    total_noise_std_dev: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_noise_std_dev: Option<f64>,
     /// Of DP-FTRL, how noise is correlated and who may take part when.
     #[serde(skip_serializing_if = "Option::is_none")]
     ftrl: Option<FtrlFacts>,
+    /// Of noise that clients add, what each does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<LocalFacts>,
     parameters: u64,
     by_rounds: Vec<Growth>,
     attacker: Attacker,
@@ -130,12 +139,15 @@ impl Explanation {
             cohort: settings.cohort,
             rounds: settings.rounds,
             rounds_within_budget,
-            clip_norm: mechanism.quantizer().clip_norm().value(),
+            clip_norm: mechanism.clip_norm().value(),
+            clipped_by_layer: prepared.layer_clip.is_some(),
+            adaptive_clip: prepared.adaptive_clip(),
             noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
             noise: mechanism.noise_kind().map_or("none", |kind| kind.as_str()),
             noise_std_dev,
             total_noise_std_dev,
             ftrl: prepared.ftrl(),
+            local: prepared.local(),
             parameters: prepared.initial.len() as u64,
             by_rounds,
             attacker: Attacker::new(accountant.as_ref(), base_rate)?,

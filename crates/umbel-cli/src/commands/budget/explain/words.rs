@@ -1,6 +1,7 @@
 //! An experiment's promise in plain words.
 
 use umbel_accounting::{Epsilon, EpsilonBounds};
+use umbel_experiment::LocalFacts;
 use umbel_mechanisms::CentralGaussian;
 
 use super::Explanation;
@@ -9,7 +10,7 @@ use crate::commands::budget::number::{self, near, text, upper, whole};
 /// Refuses what there are no words for: nothing is said of a promise by guessing.
 pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<()> {
     match (unit, trust, sampling) {
-        ("client", "central", "poisson" | "turns") => Ok(()),
+        ("client", "central", "poisson" | "turns") | ("client" | "example", "local", "poisson") => Ok(()),
         _ => anyhow::bail!(
             "there are no words yet for unit \"{unit}\", trust \"{trust}\" and {sampling} sampling"
         ),
@@ -27,18 +28,26 @@ impl Explanation {
                 "\nε does not grow with rounds: the whole run is charged with its first round".to_owned(),
             );
         } else {
-            lines.push(format!("\nhow ε grows with rounds, at δ = {}", text(self.delta)));
+            let of = if self.local.is_some() {
+                "rounds that a client takes part in"
+            } else {
+                "rounds"
+            };
+            lines.push(format!("\nhow ε grows with {of}, at δ = {}", text(self.delta)));
             lines.push(format!("  {:>12}  {:>12}", "rounds", "ε at most"));
             lines.extend(self.by_rounds.iter().map(|point| {
                 let epsilon = upper(point.epsilon.unwrap_or(f64::INFINITY));
                 format!("  {:>12}  {epsilon:>12}", point.steps)
             }));
         }
-        lines.push(
-            "\nwhat that means: somebody who knows everything but whether one client took part, sees every released model, \
-             and guesses"
-                .to_owned(),
-        );
+        let (unknown, seen) = match (self.trust, self.unit) {
+            ("local", "example") => ("whether one example is there", "everything that is sent"),
+            ("local", _) => ("which of two data sets one client has", "everything that is sent"),
+            _ => ("whether one client took part", "every released model"),
+        };
+        lines.push(format!(
+            "\nwhat that means: somebody who knows everything but {unknown}, sees {seen}, and guesses"
+        ));
         lines.extend(self.attacker.lines().into_iter().map(|line| format!("  {line}")));
         lines.push("\nnot covered".to_owned());
         lines.extend(self.not_covered.iter().map(|item| format!("  - {item}")));
@@ -56,8 +65,8 @@ impl Explanation {
             };
             return vec![
                 format!("  NOT PRIVATE: {why}. NOTHING IS PROMISED TO ANYBODY."),
-                format!("  unit           {}: all data of one client", self.unit),
-                format!("  relation       {}: one client is there or not", self.neighbors),
+                format!("  unit           {}: {}", self.unit, self.unit_words()),
+                format!("  relation       {}: {}", self.neighbors, self.relation_words()),
                 format!(
                     "  trust          {}: everything would have to be trusted",
                     self.trust
@@ -71,12 +80,11 @@ impl Explanation {
         };
         let mut lines = vec![
             format!("  promise        ε = {}", number::epsilon(bounds, self.delta)),
-            "                 whoever sees every released model learns almost the same with or without any one client"
-                .to_owned(),
-            format!("  to whom        each of the {} clients, for all its data together (unit: {})", self.clients, self.unit),
-            format!("  relation       {}: whether the client took part at all is protected", self.neighbors),
-            "  against whom   everyone who sees the models, of all rounds too, but not the server".to_owned(),
-            format!("  trusting whom  the server ({}): it sees every update{}", self.trust, self.asked_of_the_server()),
+            format!("                 {}", self.who_learns_what()),
+            format!("  to whom        {} (unit: {})", self.to_whom(), self.unit),
+            format!("  relation       {}: {}", self.neighbors, self.relation_words()),
+            format!("  against whom   {}", self.against_whom()),
+            self.trusting_whom(),
             format!("  sampling       {}: {}", self.sampling, self.who_takes_part()),
             format!("  accountant     {}", self.accountant),
             "  simulated      yes: noise is reproducible from the seed; this ε describes the mechanism, not a model file"
@@ -94,6 +102,61 @@ impl Explanation {
             });
         }
         lines
+    }
+
+    fn unit_words(&self) -> &'static str {
+        match self.unit {
+            "example" => "one example of one client",
+            _ => "all data of one client",
+        }
+    }
+
+    fn relation_words(&self) -> &'static str {
+        match (self.trust, self.unit) {
+            ("local", "example") => "one example of a client is there or not",
+            ("local", _) => "a client has these data or any other; that it takes part is not protected",
+            _ => "whether the client took part at all is protected",
+        }
+    }
+
+    fn who_learns_what(&self) -> &'static str {
+        match (self.trust, self.unit) {
+            ("local", "example") => {
+                "whoever sees everything that a client sends learns almost the same with or without any one example of it"
+            }
+            ("local", _) => {
+                "whoever sees everything that a client sends learns almost the same whatever data it has"
+            }
+            _ => "whoever sees every released model learns almost the same with or without any one client",
+        }
+    }
+
+    fn to_whom(&self) -> String {
+        match self.unit {
+            "example" => format!("each example of each of the {} clients", self.clients),
+            _ => format!("each of the {} clients, for all its data together", self.clients),
+        }
+    }
+
+    fn against_whom(&self) -> &'static str {
+        match self.trust {
+            "local" => "everyone, the server and all other clients together included",
+            _ => "everyone who sees the models, of all rounds too, but not the server",
+        }
+    }
+
+    fn trusting_whom(&self) -> String {
+        match self.trust {
+            "local" => format!(
+                "  trusting whom  nobody ({}): each client clips and adds noise before anything leaves it",
+                self.trust
+            ),
+            _ => format!(
+                "  trusting whom  the server ({}): it sees every update{}",
+                self.trust,
+                self.asked_of_the_server()
+            ),
+        }
     }
 
     /// What the server must do for the promise to hold, besides what it sees.
@@ -114,6 +177,12 @@ impl Explanation {
                  probability {rate}, {cohort} expected",
                 self.rounds, ftrl.participations, ftrl.separation
             ),
+            None if self.local.is_some() => format!(
+                "each client joins each of the {} rounds with probability {rate}, {cohort} expected, in at most {} of them; nothing \
+                 is gained from that, as everybody may see who takes part",
+                self.rounds,
+                self.local.as_ref().map_or(0, |local| local.max_participations)
+            ),
             None => format!(
                 "each client joins each of the {} rounds with probability {rate}, {cohort} expected",
                 self.rounds
@@ -123,9 +192,31 @@ impl Explanation {
 
     fn noise(&self) -> Vec<String> {
         let clip = text(self.clip_norm);
+        if let Some(local) = &self.local {
+            return self.local_noise(local);
+        }
         let mut lines = vec![format!(
-            "  each client's update, all layers as one vector, is shortened to a norm of at most {clip}"
+            "  each client's update, all layers as one vector, is shortened to a norm of at most {clip}{}",
+            if self.adaptive_clip.is_some() {
+                " in the first round"
+            } else {
+                ""
+            }
         )];
+        if self.clipped_by_layer {
+            lines.push(
+                "  before that each layer is shortened to an equal share of it, the norm over the root of the number of layers".to_owned(),
+            );
+        }
+        if let Some(adaptive) = &self.adaptive_clip {
+            lines.push(format!(
+                "  later the norm follows the quantile {} of the updates' norms, from a count with noise of standard deviation {}; \
+                 noise moves with it, and is {} times the clip norm, so that both together cost the noise multiplier",
+                text(adaptive.quantile),
+                near(adaptive.count_std_dev),
+                near(adaptive.update_noise_multiplier)
+            ));
+        }
         let Some(multiplier) = self.noise_multiplier else {
             lines.push("  NO NOISE is added to their sum".to_owned());
             return lines;
@@ -147,7 +238,7 @@ impl Explanation {
                     ftrl.strategy,
                     text(self.cohort),
                     near(self.noise_std_dev),
-                    near(self.total_noise_std_dev)
+                    near(self.total_noise_std_dev.unwrap_or(f64::NAN))
                 ),
             ]);
             return lines;
@@ -170,6 +261,46 @@ impl Explanation {
                 upper(self.clip_norm / self.cohort)
             ),
         ]);
+        lines
+    }
+
+    /// What each client does.
+    fn local_noise(&self, local: &LocalFacts) -> Vec<String> {
+        let clip = text(self.clip_norm);
+        let noise = match self.noise_multiplier {
+            Some(multiplier) => format!(
+                "Gaussian noise ({}) of standard deviation {}: noise multiplier {} × clip norm {clip}",
+                self.noise,
+                near(multiplier * self.clip_norm),
+                near(multiplier)
+            ),
+            None => "NO NOISE".to_owned(),
+        };
+        let mut lines = match (local.steps, local.batch_sampling_rate, local.batch_divisor) {
+            (Some(steps), Some(rate), Some(divisor)) => vec![
+                format!(
+                    "  a client takes {steps} steps a round; each of its examples is in a step's batch with probability {}, by coins that \
+                     only the client sees",
+                    upper(rate)
+                ),
+                format!(
+                    "  each example's gradient is shortened to a norm of at most {clip}; their sum gets {noise}, and is divided by {}, \
+                     however many there are",
+                    text(divisor)
+                ),
+            ],
+            _ => vec![
+                format!(
+                    "  a client shortens its update, all layers as one vector, to a norm of at most {clip}"
+                ),
+                format!("  on each of its {} parameters comes {noise}", self.parameters),
+            ],
+        };
+        lines.push(format!(
+            "  the mean of {} reports has noise of standard deviation {} on each parameter",
+            text(self.cohort),
+            near(self.noise_std_dev)
+        ));
         lines
     }
 }
