@@ -8,11 +8,13 @@
 mod support;
 
 use umbel_accounting::ledger::{Body, Order};
-use umbel_accounting::{ClipNorm, Delta};
-use umbel_mechanisms::{CentralGaussian, Quantizer};
+use umbel_accounting::{ClipNorm, Delta, NeighboringRelation, NoiseMultiplier, SamplingRate};
+use umbel_mechanisms::{
+    CentralGaussian, LocalGaussian, LocalPlan, LocalSteps, Mechanism, NoiseKind, Quantizer,
+};
 use umbel_protocol::{
-    ClientFault, ClientId, ClientMessage, ClientRound, Input, PlanSettings, RoundId, Run, RunPlan,
-    ServerMessage, StoreToken,
+    ClientFault, ClientId, ClientMessage, ClientRound, Input, PlanSettings, PrivacyUnit, RoundId, Run,
+    RunPlan, ServerMessage, StoreToken, Trust,
 };
 
 use self::support::{
@@ -380,6 +382,60 @@ fn plans_that_promise_nonsense_are_refused_by_name() {
         &|settings| settings.delta = Delta::new(0.125).unwrap(),
         "`privacy.delta` must be below 1 / 8",
     );
+}
+
+#[test]
+fn noise_unit_and_trust_that_do_not_go_together_are_refused() {
+    let local = |steps| -> Mechanism {
+        LocalGaussian::new(LocalPlan {
+            clip_norm: ClipNorm::new(1.0).unwrap(),
+            noise_multiplier: NoiseMultiplier::new(2.0).ok(),
+            noise: NoiseKind::Rounded,
+            divisor: 8.0,
+            dimension: DIMENSION,
+            most_participations: 2,
+            steps,
+        })
+        .unwrap()
+        .into()
+    };
+    let steps = LocalSteps {
+        sampling_rate: SamplingRate::new(0.5).unwrap(),
+        steps: 1,
+        divisor: 1.0,
+        learning_rate: 1.0,
+    };
+    let plan = |trust, unit, mechanism: Option<Mechanism>| {
+        RunPlan::new(PlanSettings {
+            trust,
+            unit,
+            mechanism: mechanism.unwrap_or_else(|| settings().mechanism),
+            examples: Some(100),
+            ..settings()
+        })
+    };
+    let (client, example) = (PrivacyUnit::Client, PrivacyUnit::Example);
+    for (trust, unit, mechanism, key) in [
+        (Trust::Central, client, Some(local(None)), "privacy.trust"),
+        (Trust::Local, client, None, "privacy.trust"),
+        (Trust::Central, example, None, "privacy.trust"),
+        (Trust::Local, example, Some(local(None)), "privacy.unit"),
+        (Trust::Local, client, Some(local(Some(steps))), "privacy.unit"),
+    ] {
+        let error = plan(trust, unit, mechanism).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+    let client_plan = plan(Trust::Local, client, Some(local(None))).unwrap();
+    let example_plan = plan(Trust::Local, example, Some(local(Some(steps)))).unwrap();
+    assert_eq!(client_plan.relation(), NeighboringRelation::ReplaceOne);
+    assert_eq!(example_plan.relation(), NeighboringRelation::AddOrRemoveOne);
+    assert_eq!((client_plan.units(), example_plan.units()), (8, 100));
+    // No amplification by the server's coins, and no more charges than participations.
+    assert_eq!(
+        client_plan.round_event(),
+        client_plan.settings().mechanism.event()
+    );
+    assert_eq!([1, 2, 3].map(|rounds| client_plan.charges(rounds)), [1, 2, 2]);
 }
 
 #[test]
