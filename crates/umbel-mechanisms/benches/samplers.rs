@@ -6,10 +6,14 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use rand_core::Rng;
+use umbel_accounting::matrix::{
+    ErrorMetric, MatrixStrategy, TreeEstimator, TreeStrategy, optimize_banded, optimize_buffered,
+};
 use umbel_accounting::{ClipNorm, NoiseMultiplier, SamplingRate};
 use umbel_mechanisms::{
-    CentralGaussian, CohortSource, DiscreteGaussian, DiscreteLaplace, IntegerSum, NoiseKind, NoiseSource,
-    Quantizer, RoundedGaussian, SimulationSeed, Skellam, poisson_cohort,
+    CentralGaussian, CohortSource, DiscreteGaussian, DiscreteLaplace, IntegerSum, MatrixGaussian, MatrixPlan,
+    Mechanism, NoiseKind, NoiseSource, Quantizer, RoundedGaussian, SimulationSeed, Skellam, Turns,
+    poisson_cohort,
 };
 
 /// Coordinates of a whole update.
@@ -80,6 +84,41 @@ fn main() {
                 || mechanism.release(sum.clone(), &noise, 1, n_threads),
             );
         }
+    }
+    // The same with noise that is correlated between rounds; the first and largest costs come with a fresh state.
+    let turns = Turns::new(10, None, 1_000, 100.0, 1_000).expect("possible");
+    let participation = turns.participation().expect("possible");
+    let metric = ErrorMetric::RootMeanSquare;
+    let blt = optimize_buffered(1_000, 4, &participation, metric).expect("possible");
+    let banded = optimize_banded(1_000, 10, &participation, metric).expect("possible");
+    for (name, strategy) in [
+        ("blt of 4 buffers", MatrixStrategy::Buffered(blt.strategy)),
+        ("10 bands", MatrixStrategy::Toeplitz(banded.strategy)),
+        (
+            "tree",
+            MatrixStrategy::Tree(TreeStrategy::new(TreeEstimator::Binary)),
+        ),
+    ] {
+        let plan = MatrixPlan {
+            clip_norm,
+            noise_multiplier,
+            noise: NoiseKind::Rounded,
+            divisor: 100.0,
+            dimension: DIMENSION,
+            strategy,
+            rounds: 1_000,
+            turns,
+            amplified: false,
+        };
+        let mechanism: Mechanism = MatrixGaussian::new(plan).expect("in range").into();
+        let mut state = mechanism.begin().expect("fits");
+        let mut round = 0;
+        time(&format!("release, DP-FTRL, {name}, 2 threads"), DIMENSION, || {
+            round += 1;
+            state
+                .release(sum.clone(), &noise, round, 2)
+                .expect("rounds are left")
+        });
     }
     let cohort = CohortSource::simulated(seed);
     let rate = SamplingRate::new(0.01).expect("in range");

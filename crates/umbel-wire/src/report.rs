@@ -63,7 +63,7 @@ impl OutgoingReport {
 pub struct ExpectedReport {
     /// The clip norm of the round.
     pub clip_norm: ClipNorm,
-    /// Parameters of the round's model.
+    /// Parameters of the round's model, and one more where the round asks for a clip indicator.
     pub n_parameters: usize,
 }
 
