@@ -4,7 +4,7 @@
 ///
 /// Each mass is computed by the saddle-point expansion of Loader (2000), since differences of log-gamma functions lose
 /// their digits at large `n`; the rest of the tail follows by ratios.
-pub(crate) fn upper_tail(n: u64, q: f64, at_least: u64) -> f64 {
+pub fn upper_tail(n: u64, q: f64, at_least: u64) -> f64 {
     if at_least == 0 {
         return 1.0;
     }

@@ -18,25 +18,30 @@
 //! for each round a reservation (before the round opens), then either a void (the round was abandoned before anything was
 //! learnt: the reservation is given back) or a charge (before the sum is learnt) and the release that it paid for. A round
 //! that was interrupted between charge and release keeps its charge. `resume` marks where an interrupted run went on and
-//! `close` ends it. Rounds cost what the header promises, and claims never fall. Versions: the header says which; this module reads all that were ever written.
+//! `close` ends it. The header holds the **plan** and its hash; a record that deviates from it (noise, rate, rounds, clip norm,
+//! mechanism, divisor) is refused when writing, which ends the run, and found when reading. Claims never fall. Versions: the header says which; this module reads all that were ever written.
 //!
 //! This module does no IO: a [`LedgerWriter`] makes lines, its owner stores them.
 
 mod canonical;
 mod event_json;
 mod order;
+mod population;
 mod promise;
 mod reader;
+mod receipt;
 mod record;
 mod writer;
 
 pub use order::{Order, OrderError};
+pub use population::{PopulationError, PopulationLedger, PopulationLimit, PopulationShare};
 pub use reader::{LedgerFault, VerifiedLedger, read};
+pub use receipt::{Receipt, ReceiptFault, read_receipts};
 pub use record::{
     AdaptiveClipFacts, Body, Charge, Claim, Close, CloseStatus, Header, MatrixFacts, Release, Reserve,
-    Resume, Void,
+    Resume, SharedBudgetShare, Void,
 };
-pub use writer::{LedgerWriter, SigningKey, fingerprint};
+pub use writer::{AppendError, LedgerWriter, SigningKey, fingerprint};
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];

@@ -5,7 +5,7 @@
 //! ε at δ.
 
 mod accountant;
-mod binomial;
+pub mod binomial;
 pub mod calibrate;
 mod event;
 pub mod filter;

@@ -1,5 +1,6 @@
 //! What may stand on the command line.
 
+pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod data;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use self::audit::AuditArgs;
 use self::budget::BudgetArgs;
 use self::data::DataArgs;
 
@@ -20,6 +22,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Audit(AuditArgs),
     Budget(BudgetArgs),
     Data(DataArgs),
     Predict(PredictArgs),

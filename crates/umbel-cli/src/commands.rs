@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod data;
 mod experiment;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match args.command {
+        Command::Audit(args) => commands::audit::run(&args),
         Command::Budget(args) => commands::budget::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Predict(args) => commands::predict::run(&args),

@@ -7,6 +7,7 @@
 pub mod report;
 mod run_dir;
 mod settings;
+mod shared_budget;
 mod summary;
 
 pub use run_dir::{FileError, RunDirectory, RunFile, read_file, write_whole};
@@ -14,8 +15,10 @@ pub use settings::{
     AugmentationSettings, ClipSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
     FederationSettings, FormatSettings, FtrlStrategy, MechanismSettings, ModelSettings, NoiseLevel,
     NoiseSampler, Overrides, PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings,
-    SettingError, StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings,
+    SettingError, SharedBudgetSettings, StrategySettings, TextSettings, TrainingSettings, TrustSettings,
+    UnitSettings,
 };
+pub use shared_budget::{SharedBudgetError, check_share, take_share};
 pub use summary::{
     AdaptiveClipFacts, Evaluation, FtrlFacts, HistogramBin, LedgerFacts, LocalFacts, ModelFacts,
     PartitionFacts, PartitionOnly, PrivacyFacts, RoundMetrics, SimulatorOnly, Status, Summary, Timing,

@@ -11,6 +11,7 @@
 //! version, still shows what there is.
 
 mod axes;
+pub mod certificate;
 mod chart;
 mod compare;
 mod diagnostics;

@@ -1,5 +1,6 @@
 //! The experiment file: settings as text, merged from their layers and checked once.
 
+mod budget;
 mod data;
 mod layers;
 mod partition;
@@ -12,6 +13,7 @@ use std::path::Path;
 use toml::{Table, Value};
 use umbel_accounting::SamplingRate;
 
+pub use self::budget::SharedBudgetSettings;
 pub use self::data::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings, TextSettings,
 };
@@ -150,7 +152,7 @@ impl Experiment {
         let model = model(&mut root)?;
         let training = training(&mut root)?;
         let federation = federation(&mut root)?;
-        let privacy = privacy(&mut root)?;
+        let privacy = privacy(&mut root, directory)?;
         check_unit(&privacy, &training, &federation)?;
         secure_aggregation(&mut root)?;
         Ok(Self {

@@ -134,6 +134,8 @@ pub struct Description {
     pub experiment_sha256: String,
     /// SHA-256 over training data and partition, in hexadecimal.
     pub data_sha256: String,
+    /// Names of the numbers that are released beside the models, computed from released models and public data only.
+    pub public_metrics: Vec<String>,
 }
 
 /// Settings of a run, before they are checked.
@@ -304,6 +306,23 @@ impl RunPlan {
             key: "privacy.delta",
             expected: format!("above {loss:e}, which the noise sampler's inexactness takes of it"),
             got: delta.to_string(),
+        })
+    }
+
+    /// The most ε that a run of this plan can spend on a model of `dimension` parameters: that of all its rounds, or its own limit.
+    pub fn most_spent(&self, dimension: usize) -> Result<Epsilon, PlanError> {
+        let settings = &self.settings;
+        let mut accountant = umbel_accounting::accountant(settings.accountant, self.relation());
+        accountant.compose(&self.round_event(), self.charges(settings.rounds))?;
+        let bounds = accountant.epsilon(self.accounted_delta(dimension)?)?;
+        let planned = if bounds.upper.value() > self.most_certified() {
+            Epsilon::INFINITE
+        } else {
+            bounds.upper
+        };
+        Ok(match settings.epsilon_budget {
+            Some(limit) if limit < planned => limit,
+            _ => planned,
         })
     }
 

@@ -114,7 +114,7 @@ impl Run {
         parameters: Vec<f32>,
         n_threads: usize,
     ) -> Result<Self, PlanError> {
-        let (header, opening) = header(&plan, &sources, &parameters);
+        let (header, opening) = header(&plan, &sources, &parameters)?;
         let mut run = Self::idle(plan, sources, parameters, n_threads)?;
         run.store(Body::Header(Box::new(header)), Some(opening), Next::Idle);
         Ok(run)

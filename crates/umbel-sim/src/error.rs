@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use umbel_accounting::AccountingError;
-use umbel_accounting::ledger::{LedgerFault, OrderError};
+use umbel_accounting::ledger::{AppendError, LedgerFault};
 use umbel_experiment::report::ReportError;
-use umbel_experiment::{FileError, SettingError};
+use umbel_experiment::{FileError, SettingError, SharedBudgetError};
 use umbel_mechanisms::MechanismError;
 use umbel_protocol::{ApiMisuse, HandleError, PlanError, ResumeError};
 use umbel_train::{DataError, ModelError, PartitionError, ReadError};
@@ -57,9 +57,10 @@ pub enum SimulateError {
         /// What is wrong with it.
         fault: LedgerFault,
     },
-    /// A record that the ledger's order does not allow: a fault of this program.
+    /// A record that deviates from the plan in the ledger's header, or from the order of records: a fault of this program, for
+    /// which the run ends before anything is learnt.
     #[error(transparent)]
-    LedgerOrder(#[from] OrderError),
+    LedgerAppend(#[from] AppendError),
     /// The mechanism could not be built.
     #[error("`privacy`: {0}")]
     Mechanism(#[from] MechanismError),
@@ -122,6 +123,9 @@ pub enum SimulateError {
         /// Why.
         reason: String,
     },
+    /// The run gets no share of the budget on its population.
+    #[error("`privacy.budget`: {0}")]
+    SharedBudget(#[from] SharedBudgetError),
     /// The system gave no randomness.
     #[error("the system gives no random numbers: {0}")]
     System(String),

@@ -343,6 +343,7 @@ fn plan(
         software: format!("umbel {}", env!("CARGO_PKG_VERSION")),
         experiment_sha256: to_hex(&Sha256::digest(experiment.to_toml().as_bytes())),
         data_sha256,
+        public_metrics: ["accuracy", "loss"].map(str::to_owned).to_vec(),
     };
     Ok(RunPlan::new(PlanSettings {
         description,

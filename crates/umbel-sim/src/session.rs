@@ -4,8 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use umbel_accounting::ledger::{self, Body, LedgerWriter, SigningKey};
-use umbel_experiment::{Experiment, LedgerFacts, Overrides, RoundMetrics, RunDirectory, RunFile};
+use umbel_accounting::ledger::{self, Body, LedgerWriter, PopulationLimit, PopulationShare, SigningKey};
+use umbel_experiment::{
+    Experiment, LedgerFacts, Overrides, RoundMetrics, RunDirectory, RunFile, check_share, take_share,
+};
 use umbel_protocol::{Checkpoint, CommitmentKey, Opening, ResumeError, Resumed};
 
 use crate::world::Recorder;
@@ -21,6 +23,16 @@ pub(crate) struct Session {
     secret: RunSecret,
     pub(crate) rounds: Vec<RoundMetrics>,
     resumed: Option<Resumed>,
+    /// What a new run takes of a budget on its population, together with storing its header.
+    share: Option<ShareRequest>,
+}
+
+/// A share of a budget, to be taken.
+#[derive(Debug)]
+struct ShareRequest {
+    path: PathBuf,
+    limit: PopulationLimit,
+    share: PopulationShare,
 }
 
 /// What nobody but this run may know while it lasts: its signing key and the salt of its commitments. It comes from the system
@@ -50,6 +62,7 @@ impl Session {
             secret,
             rounds: Vec::new(),
             resumed: None,
+            share: None,
         })
     }
 
@@ -112,6 +125,7 @@ impl Session {
             secret,
             rounds,
             resumed,
+            share: None,
         })
     }
 
@@ -149,6 +163,7 @@ impl Session {
             secret,
             rounds: Vec::new(),
             resumed: None,
+            share: None,
         })
     }
 
@@ -167,6 +182,10 @@ impl Session {
             return Ok(world);
         }
         let world = World::new(prepared, self.secret.commitment_key(), n_threads)?;
+        self.share = self.share_request(prepared)?;
+        if let Some(ShareRequest { path, limit, share }) = &self.share {
+            check_share(path, limit, share.clone())?;
+        }
         if let Target::Planned(path) = &self.target {
             let directory = RunDirectory::create(path)?;
             directory.write(RunFile::Experiment, self.experiment.to_toml().as_bytes())?;
@@ -174,6 +193,33 @@ impl Session {
             self.target = Target::Open(directory);
         }
         Ok(world)
+    }
+
+    /// The cost of the whole plan, or the run's own limit: what it may spend whatever it gives, so that it holds however it ends.
+    fn share_request(&self, prepared: &Prepared) -> Result<Option<ShareRequest>, SimulateError> {
+        let Some(budget) = &self.experiment.privacy.budget else {
+            return Ok(None);
+        };
+        let settings = prepared.plan.settings();
+        let most = prepared.plan.most_spent(prepared.initial.len())?;
+        let limit = PopulationLimit {
+            delta: budget.delta.value(),
+            epsilon: budget.epsilon.value(),
+            neighbors: prepared.plan.relation().as_str().to_owned(),
+            unit: settings.unit.as_str().to_owned(),
+            version: 1,
+        };
+        let share = PopulationShare {
+            delta: settings.delta.value(),
+            epsilon: most.value(),
+            public_key: ledger::to_hex(&self.ledger.public_key()),
+            run: self.experiment.name.clone(),
+        };
+        Ok(Some(ShareRequest {
+            path: budget.file.clone(),
+            limit,
+            share,
+        }))
     }
 
     pub(crate) fn directory(&mut self) -> Result<&mut RunDirectory, SimulateError> {
@@ -217,7 +263,14 @@ impl Session {
 
 impl Recorder for Session {
     fn store(&mut self, record: &Body, opening: Option<&Opening>) -> Result<(), SimulateError> {
-        let line = self.ledger.append(record)?;
+        let line = match (record, self.share.take()) {
+            (Body::Header(header), Some(ShareRequest { path, limit, share })) => {
+                let mut header = header.clone();
+                header.shared_budget = Some(take_share(&path, &limit, share)?);
+                self.ledger.append(&Body::Header(header))?
+            }
+            (record, _) => self.ledger.append(record)?,
+        };
         let directory = self.directory()?;
         // An opening without its record is harmless; a record without its opening could not be audited.
         if let Some(opening) = opening {

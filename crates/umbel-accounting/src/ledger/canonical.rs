@@ -1,5 +1,6 @@
 //! Canonical JSON: one text for one value.
 
+use serde::Serialize;
 use serde_json::Value;
 
 /// Encodes `value` without spaces and with sorted keys.
@@ -7,40 +8,55 @@ use serde_json::Value;
 /// Numbers are written by `serde_json`: integers in decimal, others in the shortest form that reads back to the same
 /// `f64`. Not-a-number and infinities have no JSON form and never reach this function: bodies use `null` for them.
 pub(super) fn encode(value: &Value) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     write(value, &mut text);
-    text
+    // What `serde_json` writes is UTF-8.
+    String::from_utf8(text).unwrap_or_default()
 }
 
-fn write(value: &Value, text: &mut String) {
+/// The same at the end of `text`.
+pub(super) fn write(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            // Sorted here, so that the encoding does not depend on how `serde_json` was configured in the whole build.
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by(|left, right| left.0.cmp(right.0));
-            text.push('{');
-            for (position, (key, value)) in entries.into_iter().enumerate() {
-                if position > 0 {
-                    text.push(',');
-                }
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push(':');
-                write(value, text);
+            text.push(b'{');
+            if map.keys().is_sorted() {
+                write_fields(map.iter(), text);
+            } else {
+                // The encoding must not depend on how `serde_json` was configured in the whole build.
+                let mut fields: Vec<_> = map.iter().collect();
+                fields.sort_by(|left, right| left.0.cmp(right.0));
+                write_fields(fields.into_iter(), text);
             }
-            text.push('}');
+            text.push(b'}');
         }
         Value::Array(items) => {
-            text.push('[');
+            text.push(b'[');
             for (position, item) in items.iter().enumerate() {
                 if position > 0 {
-                    text.push(',');
+                    text.push(b',');
                 }
                 write(item, text);
             }
-            text.push(']');
+            text.push(b']');
         }
-        scalar => text.push_str(&scalar.to_string()),
+        scalar => write_scalar(scalar, text),
     }
+}
+
+fn write_fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>, text: &mut Vec<u8>) {
+    for (position, (key, value)) in fields.enumerate() {
+        if position > 0 {
+            text.push(b',');
+        }
+        write_scalar(key, text);
+        text.push(b':');
+        write(value, text);
+    }
+}
+
+fn write_scalar(scalar: &impl Serialize, text: &mut Vec<u8>) {
+    // A scalar has a form, and writing to memory cannot fail.
+    let _ = serde_json::to_writer(text, scalar);
 }
 
 #[cfg(test)]

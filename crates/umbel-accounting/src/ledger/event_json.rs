@@ -3,7 +3,7 @@
 //! An object with `kind`, the event's name in small letters and hyphens, and the fields of that kind with the meaning and
 //! units of [`DpEvent`]; no others. Reals are JSON numbers with a point or an exponent, counts are without.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     ClipNorm, DpEvent, NoiseMultiplier, NoiseScale, NoiseStdDev, ParamError, Rho, SamplingRate, Sensitivity,
@@ -108,27 +108,27 @@ pub(super) fn encode(event: &DpEvent) -> Result<Value, String> {
 
 /// Decodes an event. An unknown kind or field is an error, never ignored: it could change what the event costs.
 pub(super) fn decode(value: &Value) -> Result<DpEvent, String> {
-    let event = decode_known(value)?;
-    if encode(&event)? == *value {
+    let fields = value.as_object();
+    let fields = fields.ok_or("event: expected an object with a `kind`")?;
+    let kind = fields.get("kind").and_then(Value::as_str);
+    let kind = kind.ok_or("event: expected an object with a `kind`")?;
+    let (event, n_fields) = decode_kind(&Fields { kind, fields })?;
+    if fields.len() == n_fields {
         Ok(event)
     } else {
         Err(format!(
-            "an event with fields or numbers that its kind does not have: {value}"
+            "an event with fields that its kind does not have: {value}"
         ))
     }
 }
 
-fn decode_known(value: &Value) -> Result<DpEvent, String> {
-    let kind = value
-        .get("kind")
-        .and_then(Value::as_str)
-        .ok_or("event: expected an object with a `kind`")?;
-    let fields = Fields { kind, value };
-    Ok(match kind {
+/// The event, and how many fields its kind has.
+fn decode_kind(fields: &Fields<'_>) -> Result<(DpEvent, usize), String> {
+    let event = match fields.kind {
         "composed" => {
-            let events = value.get("events").and_then(Value::as_array);
+            let events = fields.fields.get("events").and_then(Value::as_array);
             let events = events.ok_or("event `composed`: expected a list as `events`")?;
-            DpEvent::Composed(events.iter().map(decode_known).collect::<Result<_, _>>()?)
+            DpEvent::Composed(events.iter().map(decode).collect::<Result<_, _>>()?)
         }
         "discrete-gaussian" => DpEvent::DiscreteGaussian {
             clip_norm: fields.real("clip_norm", ClipNorm::new)?,
@@ -183,13 +183,30 @@ fn decode_known(value: &Value) -> Result<DpEvent, String> {
             rho: fields.real("rho", Rho::new)?,
         },
         other => return Err(format!("event of unknown kind `{other}`")),
-    })
+    };
+    let n_fields = match event {
+        DpEvent::NonPrivate => 1,
+        DpEvent::Composed(_)
+        | DpEvent::Gaussian { .. }
+        | DpEvent::Laplace { .. }
+        | DpEvent::ZeroConcentrated { .. } => 2,
+        DpEvent::DiscreteLaplace { .. }
+        | DpEvent::MatrixMechanism { .. }
+        | DpEvent::PoissonSampled { .. }
+        | DpEvent::Repeated { .. } => 3,
+        DpEvent::DiscreteGaussian { .. }
+        | DpEvent::FixedSizeSampled { .. }
+        | DpEvent::Skellam { .. }
+        | DpEvent::Tree { .. } => 4,
+        DpEvent::TruncatedPoissonSampled { .. } => 5,
+    };
+    Ok((event, n_fields))
 }
 
 /// The fields of one event, read by name.
 struct Fields<'a> {
     kind: &'a str,
-    value: &'a Value,
+    fields: &'a Map<String, Value>,
 }
 
 impl Fields<'_> {
@@ -198,18 +215,20 @@ impl Fields<'_> {
     }
 
     fn inner(&self) -> Result<Box<DpEvent>, String> {
-        let event = self.value.get("event");
+        let event = self.fields.get("event");
         let event = event.ok_or_else(|| format!("event `{}`: expected an `event`", self.kind))?;
-        decode_known(event).map(Box::new)
+        decode(event).map(Box::new)
     }
 
     fn real<T>(&self, key: &str, check: impl Fn(f64) -> Result<T, ParamError>) -> Result<T, String> {
-        let number = self.expect(key, "a number", Value::as_f64)?;
+        // A whole number without a point would be a second text for the same value.
+        let real = |value: &Value| value.as_f64().filter(|_| value.is_f64());
+        let number = self.expect(key, "a number with a point", real)?;
         check(number).map_err(|error| format!("event `{}`: {error}", self.kind))
     }
 
     fn expect<T>(&self, key: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, String> {
-        self.value
+        self.fields
             .get(key)
             .and_then(read)
             .ok_or_else(|| format!("event `{}`: expected {what} as `{key}`", self.kind))
@@ -380,15 +399,15 @@ mod tests {
         for (text, reason) in [
             (r#"{"kind":"free"}"#, "unknown kind `free`"),
             (
-                r#"{"kind":"gaussian","noise_multiplier":0}"#,
+                r#"{"kind":"gaussian","noise_multiplier":0.0}"#,
                 "noise multiplier must be",
             ),
             (
                 r#"{"kind":"gaussian"}"#,
-                "expected a number as `noise_multiplier`",
+                "expected a number with a point as `noise_multiplier`",
             ),
             (
-                r#"{"kind":"poisson-sampled","sampling_rate":2,"event":{"kind":"non-private"}}"#,
+                r#"{"kind":"poisson-sampled","sampling_rate":2.0,"event":{"kind":"non-private"}}"#,
                 "sampling rate must be",
             ),
             (
@@ -401,8 +420,12 @@ mod tests {
             ),
             (r#"[]"#, "expected an object"),
             (
+                r#"{"kind":"laplace","noise_multiplier":1}"#,
+                "expected a number with a point",
+            ),
+            (
                 r#"{"kind":"non-private","truncated_at":5}"#,
-                "fields or numbers that its kind does not have",
+                "fields that its kind does not have",
             ),
         ] {
             let error = decode(&serde_json::from_str(text).unwrap()).unwrap_err();

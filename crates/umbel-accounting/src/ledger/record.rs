@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use super::event_json;
+use super::{Digest, canonical, event_json};
 use crate::{AccountantKind, Delta, DpEvent, EpsilonBounds};
 
 /// The content of one record, by kind.
@@ -87,8 +88,20 @@ pub struct Header {
     pub dimension: u64,
     /// δ at which every ε of this ledger stands.
     pub delta: f64,
+    /// The part of it that the accountant gets: the rest pays for a noise sampler that is not exact.
+    pub accounted_delta: f64,
     /// The most ε that the run may spend, if it has a limit.
     pub epsilon_budget: Option<f64>,
+    /// The rule by which each round's cost may be chosen after seeing earlier outputs; null where all of it is fixed here. No
+    /// filter is known to this version, so that a ledger with one is refused.
+    pub filter: Option<String>,
+    /// Names of the numbers that are released beside the models. They are computed from released models and public data, so
+    /// they cost nothing.
+    pub public_metrics: Vec<String>,
+    /// The budget that this run shares with others on the same population, if there is one.
+    pub shared_budget: Option<SharedBudgetShare>,
+    /// SHA-256 of the plan: this object without the fields of [`Header::NOT_PLAN`], in canonical JSON. Filled in by the writer.
+    pub plan_sha256: String,
     /// SHA-256 of the experiment file as resolved.
     pub experiment_sha256: String,
     /// Commitment to the data and its split over clients, so that a resumed run is known to see the same: SHA-256 of the
@@ -135,6 +148,48 @@ pub struct MatrixFacts {
     pub sensitivity: f64,
     /// Whether the cost is that of secret coins within groups of clients.
     pub amplified: bool,
+}
+
+impl Header {
+    /// The fields that are not part of the plan, so that runs of one plan have one `plan_sha256`.
+    pub const NOT_PLAN: [&str; 8] = [
+        "data_commitment",
+        "experiment_sha256",
+        "initial_model_sha256",
+        "plan_sha256",
+        "public_key",
+        "run",
+        "shared_budget",
+        "software",
+    ];
+
+    /// What `plan_sha256` must be.
+    pub fn plan_digest(&self) -> Result<Digest, String> {
+        let mut plan = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        if let Some(fields) = plan.as_object_mut() {
+            fields.retain(|name, _| !Self::NOT_PLAN.contains(&name.as_str()));
+        }
+        Ok(Sha256::digest(canonical::encode(&plan)).into())
+    }
+
+    /// How often `round_event` has been spent after `rounds` charged rounds.
+    pub fn charges(&self, rounds: u64) -> u64 {
+        self.most_charges.map_or(rounds, |most| rounds.min(most))
+    }
+}
+
+/// A run's part of a budget that several runs on one population share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedBudgetShare {
+    /// ε that this run may spend of it.
+    pub epsilon: f64,
+    /// δ that this run may spend of it.
+    pub delta: f64,
+    /// SHA-256 of the line of the budget's file that took the share: it stands for the whole file up to there.
+    pub head: String,
+    /// Position of that line, from 0.
+    pub sequence: u64,
 }
 
 /// ε at δ as an accountant certified it.

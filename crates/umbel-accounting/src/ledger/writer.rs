@@ -7,7 +7,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::order::{Order, OrderError};
+use super::promise::Promise;
 use super::reader::VerifiedLedger;
+use super::receipt::{RECEIPT_CONTEXT, Receipt};
 use super::record::Body;
 use super::{Digest, canonical, to_hex};
 
@@ -47,12 +49,39 @@ pub fn fingerprint(public_key: &[u8; 32]) -> String {
     groups.join("-")
 }
 
-/// Appends records: gives the bytes of each line, in an order that the format allows.
+/// Why a record was not appended. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The record deviates from the plan that the header fixed, so what it stands for must not happen.
+    #[error("a `{kind}` record that deviates from the plan in the ledger's header: {reason}")]
+    Deviation {
+        /// Kind of the record.
+        kind: &'static str,
+        /// In what, with what was planned and what came.
+        reason: String,
+    },
+    /// The record has no form in this ledger format.
+    #[error("a `{kind}` record without a form in the ledger: {reason}")]
+    Form {
+        /// Kind of the record.
+        kind: &'static str,
+        /// What has none.
+        reason: String,
+    },
+    /// The record may not come now.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
+/// Appends records: gives the bytes of each line, in an order that the format allows and only if it keeps to the plan.
 #[derive(Debug)]
 pub struct LedgerWriter {
     head: Digest,
     key: SigningKey,
     order: Order,
+    /// Absent before the header.
+    promise: Option<Promise>,
     sequence: u64,
 }
 
@@ -63,6 +92,7 @@ impl LedgerWriter {
             head: [0; 32],
             key,
             order: Order::Empty,
+            promise: None,
             sequence: 0,
         }
     }
@@ -77,32 +107,47 @@ impl LedgerWriter {
             head: ledger.head(),
             key,
             order: ledger.order(),
+            promise: Some(ledger.promise().clone()),
             sequence: ledger.records().len() as u64,
         })
     }
 
     /// The line for `body`, with its line feed, to be stored before anything that depends on it happens.
     ///
-    /// On an error nothing has changed. The public key of a header is filled in here.
-    pub fn append(&mut self, body: &Body) -> Result<String, OrderError> {
+    /// On an error nothing has changed. The public key and the plan's hash of a header are filled in here.
+    pub fn append(&mut self, body: &Body) -> Result<String, AppendError> {
         let order = self.order.after(body)?;
+        let kind = body.kind();
+        let form = |reason: String| AppendError::Form { kind, reason };
         let filled;
         let body = match body {
             Body::Header(header) => {
                 let mut header = header.clone();
                 header.public_key = to_hex(&self.key.public_key());
+                header.plan_sha256 = to_hex(&header.plan_digest().map_err(form)?);
                 filled = Body::Header(header);
                 &filled
             }
             other => other,
         };
-        let content = body.encode().map_err(|error| OrderError {
-            expected: "a record that has a form in this ledger format".to_owned(),
-            got: format!("{} ({error})", body.kind()),
+        let mut promise = self.promise.clone();
+        Promise::follow(&mut promise, body).map_err(|reason| AppendError::Deviation { kind, reason })?;
+        let line = self.line(body)?;
+        self.order = order;
+        self.promise = promise;
+        Ok(line)
+    }
+
+    /// Signs the next line, whatever it says.
+    pub(super) fn line(&mut self, body: &Body) -> Result<String, AppendError> {
+        let kind = body.kind();
+        let content = body.encode().map_err(|error| AppendError::Form {
+            kind,
+            reason: error.to_string(),
         })?;
         let record = canonical::encode(&json!({
             "body": content,
-            "kind": body.kind(),
+            "kind": kind,
             "previous": to_hex(&self.head),
             "sequence": self.sequence,
         }));
@@ -112,10 +157,26 @@ impl LedgerWriter {
             to_hex(&signature.to_bytes())
         );
         self.head = Sha256::digest(line.as_bytes()).into();
-        self.order = order;
         self.sequence += 1;
         line.push('\n');
         Ok(line)
+    }
+
+    /// A receipt for the ledger as it stands, one line without its line feed, for clients to keep.
+    pub fn receipt(&self, run: &str) -> String {
+        let receipt = Receipt {
+            head: to_hex(&self.head),
+            public_key: to_hex(&self.public_key()),
+            records: self.sequence,
+            run: run.to_owned(),
+            version: 1,
+        }
+        .encode();
+        let signature = self.key.0.sign(&[RECEIPT_CONTEXT, receipt.as_bytes()].concat());
+        format!(
+            r#"{{"receipt":{receipt},"signature":"{}"}}"#,
+            to_hex(&signature.to_bytes())
+        )
     }
 
     /// SHA-256 of the last line: it stands for the whole ledger.

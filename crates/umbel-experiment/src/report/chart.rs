@@ -1,4 +1,4 @@
-//! Curves by round, as a figure with a legend.
+//! Curves by round, or by something else that is counted, as a figure with a legend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,13 +51,32 @@ pub(super) struct Reference {
     pub(super) value: f64,
 }
 
-/// A figure with curves by round.
+/// What the horizontal axis counts, in whole numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Base {
+    /// Its name below the plot.
+    pub(super) axis: &'static str,
+    /// How one of its values is called.
+    pub(super) point: &'static str,
+}
+
+impl Base {
+    /// Rounds of a run.
+    pub(super) const ROUND: Self = Self {
+        axis: "round",
+        point: "round",
+    };
+}
+
+/// A figure with curves, by round or by something else that is counted.
 #[derive(Debug)]
 pub(super) struct Chart {
     /// What is shown.
     pub(super) title: String,
     /// On what, in which unit, and what to know for reading it.
     pub(super) subtitle: String,
+    /// What the curves go by.
+    pub(super) base: Base,
     /// What the values measure.
     pub(super) unit: Unit,
     /// Whether the axis begins at zero whatever the values are.
@@ -117,7 +136,7 @@ impl Chart {
                 ("aria-label", &about),
             ];
             markup.element("svg", &attributes, |markup| {
-                frame.draw(markup);
+                frame.draw(markup, self.base);
                 for reference in &self.references {
                     let y = coordinate(frame.y(self.unit.scaled(reference.value)));
                     let (left, right) = (coordinate(frame.left), coordinate(WIDTH - RIGHT));
@@ -172,12 +191,13 @@ impl Chart {
             };
             if let (Some(first), Some(last)) = (known().next(), known().next_back()) {
                 words.push_str(&format!(
-                    "; {}: {} in round {}, {} in round {}",
+                    "; {}: {} in {point} {}, {} in {point} {}",
                     series.name,
                     self.unit.format(first.1),
                     first.0,
                     self.unit.format(last.1),
-                    last.0
+                    last.0,
+                    point = self.base.point,
                 ));
             }
         }
@@ -245,7 +265,7 @@ impl Chart {
             let right = shown
                 .get(index + 1)
                 .map_or(WIDTH - RIGHT, |after| middle(round, *after));
-            let mut title = format!("round {}", number::count(round as f64));
+            let mut title = format!("{} {}", self.base.point, number::count(round as f64));
             for (series, curve) in self.series.iter().zip(&curves) {
                 if let Some(value) = curve.get(&round) {
                     title.push_str(&format!("\n{}: {}", series.name, self.unit.format(*value)));
@@ -333,10 +353,10 @@ impl Frame {
         HEIGHT - BOTTOM - self.values.share(scaled) * (HEIGHT - BOTTOM - TOP)
     }
 
-    fn draw(&self, markup: &mut Markup) {
+    fn draw(&self, markup: &mut Markup, base: Base) {
         value_axis(markup, &self.values, self.suffix, self.left, HEIGHT);
         let across = |value: f64| self.left + self.rounds.share(value) * (WIDTH - RIGHT - self.left);
-        base_axis(markup, &self.rounds, across, self.left, HEIGHT, "round");
+        base_axis(markup, &self.rounds, across, self.left, HEIGHT, base.axis);
     }
 }
 
@@ -418,6 +438,7 @@ mod tests {
 
     fn chart(unit: Unit, curve: Curve) -> String {
         let chart = Chart {
+            base: Base::ROUND,
             title: "Accuracy".to_owned(),
             subtitle: String::new(),
             unit,

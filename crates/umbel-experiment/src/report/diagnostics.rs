@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    chart::{Chart, Reference, Series, Unit},
+    chart::{Base, Chart, Reference, Series, Unit},
     field, heat_map, histogram,
     markup::Markup,
     number,
@@ -109,6 +109,7 @@ fn norms(markup: &mut Markup, runs: &[RunView<'_>]) {
             .filter(|series| series.curve.iter().any(|point| point.1.is_some()))
             .collect();
         Chart {
+            base: Base::ROUND,
             title: "Update norms".to_owned(),
             subtitle: subtitle.to_owned(),
             unit: Unit::Number,

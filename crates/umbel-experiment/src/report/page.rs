@@ -40,7 +40,8 @@ pub fn render_partition(name: &str, facts: &Value) -> String {
     })
 }
 
-fn document(title: &str, body: impl FnOnce(&mut Markup)) -> String {
+/// A page with a title around what `body` writes.
+pub(super) fn document(title: &str, body: impl FnOnce(&mut Markup)) -> String {
     let mut page = Markup::default();
     page.verbatim("<!doctype html>\n");
     page.element("html", &[("lang", "en")], |page| {

@@ -1,7 +1,7 @@
 //! What was released, round by round: the task's metrics, the loss, and what they cost.
 
 use super::{
-    chart::{Chart, Reference, Series, Unit},
+    chart::{Base, Chart, Reference, Series, Unit},
     markup::Markup,
     number,
     privacy::{Promise, Terms},
@@ -53,6 +53,7 @@ pub(super) fn chart(runs: &[RunView<'_>], title: &str, subtitle: &str, unit: Uni
         }
     };
     Chart {
+        base: Base::ROUND,
         title: title.to_owned(),
         subtitle: subtitle.to_owned(),
         unit,

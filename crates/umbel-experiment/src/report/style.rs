@@ -50,6 +50,7 @@ p { max-width: 72ch; }
 .banner.warn strong { font-size: 1.15rem; }
 .banner p { overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px; }
+section > p + .cards, section > p + .scroll { margin-top: 14px; }
 .cards.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); }
 .card.row { grid-column: 1 / -1; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 6px; padding: 14px 16px; min-width: 0; }
@@ -87,6 +88,7 @@ dt { color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 code { font: .8125rem/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; overflow-wrap: anywhere; }
 dl + p { margin-top: 10px; }
+.vouched { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 10px 20px; }
 details { margin-top: 14px; }
 details .cards { margin: 12px 0 20px; }
 summary { cursor: pointer; color: var(--accent); }
@@ -98,6 +100,8 @@ thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; white-
 .compare { width: 100%; min-width: 860px; }
 .compare td, .compare th { text-align: left; }
 .compare td.long, .compare th { white-space: normal; }
+.card table { margin-top: 10px; }
+.card table th, .card table td { white-space: normal; }
 .scroll + .sub { margin-top: 6px; }
 .compare tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 9em; max-width: 20em; }
 .diagnostics { margin-top: 48px; padding-top: 1px; border-top: 3px double var(--rule); }
@@ -111,6 +115,8 @@ thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; white-
   .banner.danger strong { font-size: 2rem; }
   .card { padding: 12px; }
   dl { grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 5px 12px; }
+  .vouched { grid-template-columns: minmax(0, 1fr); gap: 2px; }
+  .vouched dt { margin-bottom: 10px; }
 }
 @media print {
   :root { --page: #ffffff; }

@@ -1,8 +1,11 @@
 //! `[privacy]`: what is promised, and by which mechanism.
 
+use std::path::Path;
+
 use toml::{Table, Value};
 use umbel_accounting::{AccountantKind, ClipNorm, Delta, Epsilon, NoiseMultiplier, ParamError};
 
+use super::budget::{SharedBudgetSettings, shared_budget};
 use super::layers::{CLIP_NORM, MECHANISM};
 use super::section::{Section, SettingError};
 use super::{to_size, whole};
@@ -26,6 +29,8 @@ pub struct PrivacySettings {
     pub accountant: AccountantKind,
     /// How the noise of different rounds hangs together.
     pub mechanism: MechanismSettings,
+    /// The budget that this run shares with others on the same population.
+    pub budget: Option<SharedBudgetSettings>,
 }
 
 /// `privacy.unit`.
@@ -198,6 +203,7 @@ impl PrivacySettings {
             ("accountant", self.accountant.as_str().into()),
             ("mechanism", self.mechanism.to_value()),
         ]);
+        pairs.extend(self.budget.iter().map(|budget| ("budget", budget.to_value())));
         pairs
     }
 }
@@ -288,9 +294,10 @@ impl MechanismSettings {
 }
 
 /// Reads `[privacy]`.
-pub(super) fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingError> {
+pub(super) fn privacy(root: &mut Section, directory: &Path) -> Result<PrivacySettings, SettingError> {
     let known = [
         "accountant",
+        "budget",
         "clip_norm",
         "dangerous_no_noise",
         "delta",
@@ -405,6 +412,7 @@ pub(super) fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingErro
             return conflict("privacy.mechanism", reason);
         }
     }
+    let budget = shared_budget(&mut section, directory)?;
     Ok(PrivacySettings {
         unit,
         trust,
@@ -414,6 +422,7 @@ pub(super) fn privacy(root: &mut Section) -> Result<PrivacySettings, SettingErro
         noise,
         accountant,
         mechanism,
+        budget,
     })
 }
 

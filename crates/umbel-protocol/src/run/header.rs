@@ -5,11 +5,15 @@ use umbel_accounting::matrix::MatrixStrategy;
 use umbel_mechanisms::{Mechanism, NoiseKind, Provenance};
 
 use super::{Sources, parameters_sha256};
-use crate::{Opening, PrivacyUnit, RunPlan};
+use crate::{Opening, PlanError, PrivacyUnit, RunPlan};
 
 /// What `plan` promises, as the ledger's header says it, and the opening of its commitment to the data. The writer of the
 /// ledger fills its public key in.
-pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Header, Opening) {
+pub(super) fn header(
+    plan: &RunPlan,
+    sources: &Sources,
+    initial: &[f32],
+) -> Result<(Header, Opening), PlanError> {
     let settings = plan.settings();
     let simulated =
         [sources.noise.provenance(), sources.cohort.provenance()].contains(&Provenance::Simulated);
@@ -43,12 +47,17 @@ pub(super) fn header(plan: &RunPlan, sources: &Sources, initial: &[f32]) -> (Hea
             .to_owned(),
         dimension: initial.len() as u64,
         delta: settings.delta.value(),
+        accounted_delta: plan.accounted_delta(initial.len())?.value(),
         epsilon_budget: settings.epsilon_budget.map(|epsilon| epsilon.value()),
+        filter: None,
+        public_metrics: settings.description.public_metrics.clone(),
+        shared_budget: None,
+        plan_sha256: String::new(),
         experiment_sha256: settings.description.experiment_sha256.clone(),
         data_commitment: to_hex(&opening.commitment()),
         initial_model_sha256: to_hex(&parameters_sha256(initial)),
     };
-    (header, opening)
+    Ok((header, opening))
 }
 
 /// The rule that the clip norm follows.

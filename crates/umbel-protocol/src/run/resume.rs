@@ -141,7 +141,7 @@ impl Run {
         mut resumed: Resumed,
         n_threads: usize,
     ) -> Result<Self, ResumeError> {
-        let (now, _) = header(&plan, &sources, &initial);
+        let (now, _) = header(&plan, &sources, &initial)?;
         same_plan(&resumed.header, &now)?;
         if resumed.header.data_commitment != now.data_commitment {
             return Err(ResumeError::OtherData);
@@ -260,7 +260,10 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         noise,
         dimension,
         delta,
+        accounted_delta,
         epsilon_budget,
+        filter,
+        public_metrics,
         experiment_sha256,
         initial_model_sha256,
     );

@@ -33,6 +33,7 @@ pub fn settings() -> PlanSettings {
             software: "test".into(),
             experiment_sha256: "00".into(),
             data_sha256: "11".into(),
+            public_metrics: Vec::new(),
         },
         unit: PrivacyUnit::Client,
         trust: Trust::Central,
