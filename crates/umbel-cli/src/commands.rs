@@ -7,3 +7,4 @@ mod experiment;
 pub(crate) mod predict;
 pub(crate) mod report;
 pub(crate) mod simulate;
+mod stop;

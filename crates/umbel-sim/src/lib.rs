@@ -5,6 +5,7 @@
 //! derived from the seed, the purpose, the round and the client, and sums are integers, so the same seed gives the same
 //! bytes whatever the number of threads, and a run that was interrupted goes on as if nothing had happened.
 
+mod auditor;
 mod checkpoint;
 mod data;
 mod error;
@@ -18,11 +19,13 @@ mod simulate;
 mod tally;
 mod world;
 
+pub use auditor::Auditor;
 pub use checkpoint::CheckpointFault;
 pub use data::{Data, DataReader};
 pub use error::SimulateError;
 pub use predict::{Prediction, Predictions, predict_file};
 pub use prepare::Prepared;
+pub use session::choose_seed;
 pub use simulate::{Options, Progress, simulate};
 pub use umbel_protocol::BudgetExhausted;
 pub use world::{Recorder, Step, World};

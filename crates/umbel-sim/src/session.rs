@@ -328,7 +328,7 @@ fn kept_experiment(directory: &RunDirectory, given: Option<Experiment>) -> Resul
 }
 
 /// Draws a seed for an experiment that has none.
-fn choose_seed(experiment: &mut Experiment) -> Result<(), SimulateError> {
+pub fn choose_seed(experiment: &mut Experiment) -> Result<(), SimulateError> {
     if experiment.seed.is_none() {
         // TOML's whole numbers have 63 bits.
         experiment.seed = Some(u64::from_le_bytes(system_random()?) >> 1);

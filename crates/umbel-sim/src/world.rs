@@ -21,7 +21,7 @@ use umbel_train::{
 use crate::data::refuse_augmentation;
 use crate::private_steps::{Secrets, private_steps};
 use crate::tally::Tally;
-use crate::{Prepared, SimulateError};
+use crate::{Auditor, Prepared, SimulateError};
 
 /// Where a world's records go. What it returns as an error ends the run.
 pub trait Recorder {
@@ -52,6 +52,7 @@ pub enum Step {
 /// quantised form; nothing grows with the population, and with the cohort only the list of who is in it.
 #[derive(Debug)]
 pub struct World<'a> {
+    auditor: Option<&'a dyn Auditor>,
     prepared: &'a Prepared,
     trainer: LocalTrainer<'a>,
     seeds: SimulationSeed,
@@ -75,6 +76,7 @@ impl Worker {
     fn answer(
         &mut self,
         prepared: &Prepared,
+        auditor: Option<&dyn Auditor>,
         trainer: &LocalTrainer<'_>,
         seeds: &SimulationSeed,
         to: ClientId,
@@ -83,15 +85,21 @@ impl Worker {
         let (round, examples) = (client.round().0, prepared.examples(to));
         let noise = || NoiseSource::simulated(*seeds).client_streams(round, to.0);
         let train = |worker: &mut Self| {
-            let seed = seeds.derive(Purpose::Shuffling, round, to.0);
-            let mut rng = TrainingRng::from_seed(seed);
-            let report = trainer.train(
-                client.model(),
-                examples,
-                &mut rng,
-                &mut worker.workspace,
-                &mut worker.update,
-            );
+            let is_played =
+                auditor.is_some_and(|auditor| auditor.update(to, client.round(), &mut worker.update));
+            let report = if is_played {
+                LocalReport::default()
+            } else {
+                let seed = seeds.derive(Purpose::Shuffling, round, to.0);
+                let mut rng = TrainingRng::from_seed(seed);
+                trainer.train(
+                    client.model(),
+                    examples,
+                    &mut rng,
+                    &mut worker.workspace,
+                    &mut worker.update,
+                )
+            };
             // The layers are those of the model, so their lengths add up to the update's.
             let layers = prepared.layer_clip.as_ref();
             (
@@ -193,6 +201,7 @@ impl<'a> World<'a> {
             })
             .collect();
         Ok(Self {
+            auditor: None,
             prepared,
             trainer,
             seeds: SimulationSeed::new(prepared.seed),
@@ -202,6 +211,12 @@ impl<'a> World<'a> {
             clients_trained: 0,
             examples_seen: 0,
         })
+    }
+
+    /// Lets `auditor` play clients of its own.
+    pub fn with_auditor(mut self, auditor: &'a dyn Auditor) -> Self {
+        self.auditor = Some(auditor);
+        self
     }
 
     /// Plays one round, or finds that there is none left. Once `stop` is set the open round is abandoned.
@@ -304,6 +319,7 @@ impl<'a> World<'a> {
     /// back to it; in between they share nothing.
     fn train(&mut self, stop: &AtomicBool) -> Result<Tally, SimulateError> {
         let (prepared, trainer, seeds) = (self.prepared, self.trainer, &self.seeds);
+        let auditor = self.auditor;
         let run = Mutex::new(&mut self.run);
         let total = Mutex::new(Ok::<_, HandleError>(Tally::default()));
         thread::scope(|scope| {
@@ -324,8 +340,12 @@ impl<'a> World<'a> {
                             break Ok(());
                         }
                         let client = ClientRound::new(invitation);
-                        let (message, report, outcome) = worker.answer(prepared, &trainer, seeds, to, client);
+                        let (message, report, outcome) =
+                            worker.answer(prepared, auditor, &trainer, seeds, to, client);
                         tally.add(report, outcome);
+                        if let Some(auditor) = auditor {
+                            auditor.report(to, &message);
+                        }
                         match run
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)

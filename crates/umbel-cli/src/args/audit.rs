@@ -1,10 +1,14 @@
 //! `umbel audit` on the command line.
 
+mod attack;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// Check what a run spent, from its ledger.
+pub(crate) use self::attack::{AttackArgs, BoundMethod, MechanismArgs};
+
+/// Check what a run spent, from its ledger, and measure what leaks.
 #[derive(Debug, Parser)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct AuditArgs {
@@ -14,6 +18,8 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
+    Attack(AttackArgs),
+    Mechanism(MechanismArgs),
     Report(ReportArgs),
     Show(ShowArgs),
     Verify(VerifyArgs),

@@ -1,5 +1,7 @@
 //! `umbel audit`.
 
+mod attack;
+mod mechanism;
 mod report;
 mod show;
 mod verify;
@@ -14,6 +16,8 @@ use crate::args::audit::{AuditArgs, AuditCommand};
 
 pub(crate) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
+        AuditCommand::Attack(args) => attack::run(args),
+        AuditCommand::Mechanism(args) => mechanism::run(args),
         AuditCommand::Report(args) => report::run(args),
         AuditCommand::Show(args) => show::run(args),
         AuditCommand::Verify(args) => verify::run(args),

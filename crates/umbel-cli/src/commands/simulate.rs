@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::{io, thread};
+use std::thread;
 
 use anyhow::Context as _;
 use umbel_experiment::{RoundMetrics, Status, Summary};
 use umbel_sim::{BudgetExhausted, Options, Prepared, Progress, simulate};
 
 use crate::args::SimulateArgs;
-use crate::commands::experiment;
+use crate::commands::{experiment, stop};
 use crate::output::{self, Bar, Usage};
 
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
@@ -27,7 +25,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         Some(count) => usize::from(count),
         None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
     };
-    let stop = stop_on_signals().context("cannot listen for Ctrl-C")?;
+    let stop = stop::on_signals().context("cannot listen for Ctrl-C")?;
     let options = Options {
         out: args.out.clone(),
         resume: args.resume.clone(),
@@ -44,16 +42,6 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         Status::Finished | Status::BudgetExhausted => ExitCode::SUCCESS,
         Status::Interrupted => ExitCode::FAILURE,
     })
-}
-
-/// A flag that Ctrl-C and a polite request to end set. The second one ends the process at once.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
 }
 
 /// Shows a run as it goes.

@@ -1,0 +1,154 @@
+//! `umbel audit attack`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use umbel_attack::{Attack, AttackSettings, Finding, Method, attack};
+use umbel_experiment::write_whole;
+
+use crate::args::audit::{AttackArgs, BoundMethod};
+use crate::commands::{experiment, stop};
+use crate::output::{self, Bar};
+
+pub(crate) fn run(args: &AttackArgs) -> anyhow::Result<ExitCode> {
+    let attacked = &args.attacked;
+    let mut experiment = experiment::read(&attacked.experiment, &attacked.settings, attacked.seed)?;
+    umbel_sim::choose_seed(&mut experiment)?;
+    let stop = stop::on_signals().context("cannot listen for Ctrl-C")?;
+    let settings = AttackSettings {
+        canaries: args.canaries,
+        rounds: args.rounds,
+        is_shadow: args.shadow,
+        method: match args.method {
+            BoundMethod::GaussianScore => Method::GaussianScore,
+            BoundMethod::FDpOneRun => Method::FDpOneRun,
+            BoundMethod::OneRun => Method::OneRun,
+        },
+        n_threads: match args.threads {
+            Some(count) => usize::from(count),
+            None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        },
+    };
+    let mut bar = None;
+    let found = attack(
+        experiment,
+        &settings,
+        |done, total| {
+            let bar = bar.get_or_insert_with(|| Bar::new(total, done.saturating_sub(1), "rounds"));
+            bar.advance();
+            if done == total {
+                bar.finish();
+            }
+        },
+        &stop,
+    )?;
+    leave(&found, attacked.out.as_deref(), attacked.json, || {
+        describe(&found)
+    })?;
+    Ok(exit_code(found.verdict.is_broken()))
+}
+
+/// Writes and prints a result.
+pub(super) fn leave(
+    found: &impl Serialize,
+    out: Option<&Path>,
+    json: bool,
+    describe: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(found)?;
+    if let Some(path) = out {
+        write_whole(path, format!("{text}\n").as_bytes())?;
+    }
+    output::result(&if json { text } else { describe() })
+}
+
+pub(super) fn exit_code(is_broken: bool) -> ExitCode {
+    if is_broken {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn describe(found: &Attack) -> String {
+    let verdict = &found.verdict;
+    let epsilon =
+        |value: Option<f64>| value.map_or_else(|| "infinite".to_owned(), |value| format!("{value:.4}"));
+    let mut lines = vec![
+        format!(
+            "\n{}: {} canaries, {} of them in; {} rounds; seed {}",
+            found.name, verdict.canaries, verdict.canaries_included, verdict.rounds, found.seed
+        ),
+        format!(
+            "  claimed        ε = {} at δ = {:e}",
+            epsilon(verdict.epsilon),
+            verdict.delta
+        ),
+        format!(
+            "  measured       ε is at least {:.4}, with confidence {} ({}); a lower bound, no guarantee",
+            verdict.epsilon_lower_bound,
+            verdict.confidence,
+            verdict.method.as_str()
+        ),
+        format!(
+            "  verdict        {}",
+            if verdict.exceeds_claim {
+                format!("EXCEEDS THE CLAIM, with confidence {}", verdict.alarm_confidence)
+            } else if verdict.is_broken() {
+                "NOT WHAT IS CLAIMED: a check below failed".to_owned()
+            } else {
+                "nothing found that contradicts the claim".to_owned()
+            }
+        ),
+        "  methods".to_owned(),
+    ];
+    lines.extend(
+        verdict
+            .methods
+            .iter()
+            .map(|(method, finding)| describe_finding(*method, finding)),
+    );
+    lines.push("  checks of the claimed law, each false once in a million honest runs".to_owned());
+    lines.extend(verdict.checks.iter().map(|check| {
+        let mark = if check.passed { "passed" } else { "FAILED" };
+        format!("    {mark} {}: {}", check.name, check.detail)
+    }));
+    let geometry = verdict.geometry;
+    lines.push(format!(
+        "  canaries       norms {:.7} to {:.7} clip norms, largest overlap {:.1e} ({} measured)",
+        geometry.norm_min, geometry.norm_max, geometry.largest_overlap, geometry.measured
+    ));
+    lines.push(format!(
+        "  promise        unit {}, {} of one, trust {}, SIMULATED (coins and noise come from the seed)",
+        found.unit, found.neighbors, found.trust
+    ));
+    lines.push(format!("  threat model   {}", found.threat_model));
+    lines.push("  differs from the experiment's own run".to_owned());
+    lines.extend(found.differs.iter().map(|item| format!("    - {item}")));
+    lines.push("  not covered".to_owned());
+    lines.extend(found.not_covered.iter().map(|item| format!("    - {item}")));
+    lines.join("\n")
+}
+
+fn describe_finding(method: Method, finding: &Finding) -> String {
+    let value = finding
+        .epsilon
+        .map_or_else(|| "none".to_owned(), |value| format!("{value:.4}"));
+    let alarm = finding
+        .epsilon_at_alarm_confidence
+        .map_or(String::new(), |value| {
+            format!(" ({value:.4} at confidence 0.9999)")
+        });
+    let guesses = finding.guesses.map_or(String::new(), |guesses| {
+        format!("; {} of {} guesses right", guesses.correct, guesses.made)
+    });
+    let sign = if finding.is_bound { "at least" } else { "about" };
+    format!(
+        "    {:<16} {sign} {value}{alarm}{guesses}; assumes {}",
+        method.as_str(),
+        finding.assumes
+    )
+}
