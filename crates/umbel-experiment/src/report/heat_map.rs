@@ -32,8 +32,8 @@ pub(super) fn draw(markup: &mut Markup, labels: &[Value], clients: Option<f64>, 
     if table.classes_per_column > 1 {
         subtitle.push_str(&format!(", {} classes a column", table.classes_per_column));
     }
-    // Fifty rows make a figure as tall as the others.
-    let cell_height = (192.0 / shown as f64).clamp(3.84, 18.0);
+    // From four to fifty rows make a figure as tall as the others.
+    let cell_height = (192.0 / shown as f64).clamp(3.84, 48.0);
     let bottom = TOP + cell_height * shown as f64;
     markup.element("figure", &[("class", "card")], |markup| {
         markup.element("figcaption", &[], |markup| {
