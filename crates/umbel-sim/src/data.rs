@@ -188,6 +188,15 @@ impl DataReader {
     }
 }
 
+/// What the preprocessing takes for public, in words.
+pub(crate) fn taken_for_public(settings: &DataSettings) -> Option<&'static str> {
+    match settings.format {
+        FormatSettings::Csv(_) => Some("the constants of data.columns, which are taken for public"),
+        FormatSettings::Text(_) => Some("the vocabulary, which is taken for public"),
+        _ => None,
+    }
+}
+
 /// The augmentation of the settings.
 pub(crate) fn augmentation(settings: AugmentationSettings) -> Result<Augmentation, SimulateError> {
     let augmentation = Augmentation::default()

@@ -17,7 +17,7 @@ use umbel_train::{
     Augmentation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, Sgd, TrainingRng,
 };
 
-use crate::data::augmentation;
+use crate::data::{augmentation, taken_for_public};
 use crate::facts;
 use crate::mechanism::{Setting, mechanism};
 use crate::{Data, SimulateError};
@@ -170,6 +170,7 @@ impl Prepared {
         if self.experiment.data.classes.is_none() {
             list.push("the number of classes, which was counted: declare it as data.classes");
         }
+        list.extend(taken_for_public(&self.experiment.data));
         if self.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
             list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
         }
