@@ -291,7 +291,8 @@ impl<'a> LocalTrainer<'a> {
     }
 
     /// The loss on one example (an index into the data set) and its gradient, which replaces what `gradient` held; for private
-    /// gradient descent, which must bound the gradient of each example. `dropout_seed` is for models that drop values.
+    /// gradient descent, which must bound the gradient of each example. `dropout_seed` is for models that drop values and for
+    /// augmentation.
     ///
     /// # Panics
     ///
@@ -306,6 +307,10 @@ impl<'a> LocalTrainer<'a> {
     ) -> f64 {
         let (features, labels, model_workspace) = workspace.batch(1, self.dataset.n_features());
         self.dataset.gather(&[example], features, labels);
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&dropout_seed.to_le_bytes());
+        self.augmentation
+            .apply(self.dataset, features, &mut TrainingRng::from_seed(seed));
         let batch = Batch::new(features, labels).with_dropout_seed(dropout_seed);
         self.model
             .loss_and_gradient(parameters, batch, gradient, model_workspace)
