@@ -12,11 +12,11 @@ mod summary;
 
 pub use run_dir::{FileError, RunDirectory, RunFile, read_file, write_whole};
 pub use settings::{
-    AugmentationSettings, ClipSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, Experiment,
-    FederationSettings, FormatSettings, FtrlStrategy, MechanismSettings, ModelSettings, NoiseLevel,
-    NoiseSampler, Overrides, PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings,
-    SettingError, SharedBudgetSettings, StrategySettings, TextSettings, TrainingSettings, TrustSettings,
-    UnitSettings,
+    ActivationSettings, AugmentationSettings, ClipSettings, ColumnSettings, CsvSettings, DataFiles,
+    DataSettings, Experiment, FederationSettings, FormatSettings, FtrlStrategy, LossSettings,
+    MechanismSettings, ModelSettings, NoiseLevel, NoiseSampler, OptimizerSettings, Overrides,
+    PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings, SettingError, SharedBudgetSettings,
+    StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings,
 };
 pub use shared_budget::{SharedBudgetError, check_share, take_share};
 pub use summary::{

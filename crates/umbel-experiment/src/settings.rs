@@ -3,6 +3,8 @@
 mod budget;
 mod data;
 mod layers;
+mod model;
+mod optimizer;
 mod partition;
 mod privacy;
 mod section;
@@ -17,7 +19,8 @@ pub use self::budget::SharedBudgetSettings;
 pub use self::data::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings, TextSettings,
 };
-use self::layers::{MODEL, OPTIMIZER};
+pub use self::model::{ActivationSettings, LossSettings, ModelSettings};
+pub use self::optimizer::OptimizerSettings;
 pub use self::partition::{PartitionSettings, QuantitySettings};
 use self::privacy::privacy;
 pub use self::privacy::{
@@ -48,19 +51,6 @@ pub struct Experiment {
     pub privacy: PrivacySettings,
 }
 
-/// `[model]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ModelSettings {
-    /// Layers of rectified linear units.
-    Mlp {
-        /// Width of each hidden layer.
-        hidden: Vec<usize>,
-    },
-    /// Multinomial logistic regression.
-    Softmax,
-}
-
 /// `[training]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSettings {
@@ -68,8 +58,14 @@ pub struct TrainingSettings {
     pub epochs: usize,
     /// Examples in one step.
     pub batch_size: usize,
-    /// Step size of stochastic gradient descent.
+    /// Step size.
     pub learning_rate: f64,
+    /// How parameters follow gradients.
+    pub optimizer: OptimizerSettings,
+    /// Weight of the sum of the parameters' absolute values in the loss.
+    pub l1: f64,
+    /// Half of it is the weight of the sum of their squares.
+    pub l2: f64,
     /// Where the unit is an example: how batches are drawn, in place of `epochs` and `batch_size`, which then have no influence.
     pub private_steps: Option<PrivateSteps>,
 }
@@ -149,7 +145,7 @@ impl Experiment {
         let name = name(&mut root)?;
         let seed = root.count("seed", 0)?;
         let data = data::read(&mut root, directory)?;
-        let model = model(&mut root)?;
+        let model = model::read(&mut root)?;
         let training = training(&mut root)?;
         let federation = federation(&mut root)?;
         let privacy = privacy(&mut root, directory)?;
@@ -183,14 +179,7 @@ impl Experiment {
         section("data", self.data.to_pairs());
         section("data.partition", self.data.partition.to_pairs());
         section("model", self.model.to_pairs());
-        let sgd = [
-            ("kind".to_owned(), "sgd".into()),
-            ("learning_rate".to_owned(), self.training.learning_rate.into()),
-        ];
-        section(
-            "training",
-            self.training.to_pairs(Value::Table(sgd.into_iter().collect())),
-        );
+        section("training", self.training.to_pairs());
         let mut federation: Vec<_> = self
             .federation
             .clients
@@ -222,7 +211,7 @@ fn whole(number: u64) -> Value {
 }
 
 impl TrainingSettings {
-    fn to_pairs(&self, optimizer: Value) -> Vec<(&'static str, Value)> {
+    fn to_pairs(&self) -> Vec<(&'static str, Value)> {
         let mut pairs = match self.private_steps {
             None => vec![
                 ("epochs", whole(self.epochs as u64)),
@@ -237,28 +226,10 @@ impl TrainingSettings {
                 pairs
             }
         };
-        pairs.push(("optimizer", optimizer));
-        pairs
-    }
-}
-
-impl ModelSettings {
-    /// The name of its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Mlp { .. } => "mlp",
-            Self::Softmax => "softmax",
-        }
-    }
-
-    fn to_pairs(&self) -> Vec<(&'static str, Value)> {
-        let mut pairs = vec![("kind", self.kind().into())];
-        if let Self::Mlp { hidden } = self {
-            pairs.push((
-                "hidden",
-                Value::Array(hidden.iter().map(|width| whole(*width as u64)).collect()),
-            ));
-        }
+        pairs.push(("optimizer", self.optimizer.to_value(self.learning_rate)));
+        let penalties = [("l1", self.l1), ("l2", self.l2)].into_iter();
+        let penalties = penalties.filter(|(_, weight)| *weight > 0.0);
+        pairs.extend(penalties.map(|(key, weight)| (key, weight.into())));
         pairs
     }
 }
@@ -274,25 +245,13 @@ fn name(root: &mut Section) -> Result<String, SettingError> {
     Ok(name)
 }
 
-fn model(root: &mut Section) -> Result<ModelSettings, SettingError> {
-    let section = root.kind_section("model", MODEL)?;
-    let (kind, mut section) = root.require("model", "a table with a `kind`", section)?;
-    Ok(match kind {
-        "mlp" => {
-            let hidden = section.counts("hidden")?;
-            ModelSettings::Mlp {
-                hidden: section.require("hidden", "the width of each hidden layer", hidden)?,
-            }
-        }
-        _ => ModelSettings::Softmax,
-    })
-}
-
 fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
     let known = [
         "batch_size",
         "divisor",
         "epochs",
+        "l1",
+        "l2",
         "optimizer",
         "sampling_rate",
         "steps",
@@ -306,15 +265,22 @@ fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
         None => section.count("batch_size", 1)?,
     };
     let batch_size = to_size(section.require("batch_size", "a whole number of at least 1", batch_size)?)?;
-    let optimizer = section.kind_section("optimizer", OPTIMIZER)?;
-    let (_, mut optimizer) = section.require("optimizer", "a table with a `kind`", optimizer)?;
-    let expected = "a finite number above 0";
-    let rate = optimizer.number("learning_rate", expected, |rate| rate > 0.0 && rate.is_finite())?;
-    let learning_rate = optimizer.require("learning_rate", expected, rate)?;
+    let (learning_rate, optimizer) = optimizer::read(&mut section)?;
+    let l1 = optimizer::penalty(&mut section, "l1")?.unwrap_or(0.0);
+    let l2 = optimizer::penalty(&mut section, "l2")?.unwrap_or(0.0);
+    let plain = optimizer == OptimizerSettings::Sgd { momentum: 0.0 } && l1 <= 0.0 && l2 <= 0.0;
+    if private_steps.is_some() && !plain {
+        let expected =
+            "plain stochastic gradient descent without momentum or penalties, where the unit is an example";
+        return section.refuse("optimizer", expected, optimizer.kind());
+    }
     Ok(TrainingSettings {
         epochs,
         batch_size,
         learning_rate,
+        optimizer,
+        l1,
+        l2,
         private_steps,
     })
 }

@@ -11,6 +11,7 @@ mod data;
 mod error;
 mod facts;
 mod mechanism;
+mod model;
 mod predict;
 mod prepare;
 mod private_steps;

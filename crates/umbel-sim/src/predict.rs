@@ -7,7 +7,7 @@ use umbel_train::{Dataset, TrainingWorkspace, from_safetensors, predict, safeten
 
 use crate::SimulateError;
 use crate::data::DataReader;
-use crate::prepare::build_model;
+use crate::model::build_model;
 
 /// What the model says of the examples of a file.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,20 +6,21 @@ use sha2::{Digest as _, Sha256};
 use umbel_accounting::NoiseMultiplier;
 use umbel_accounting::ledger::to_hex;
 use umbel_experiment::{
-    AdaptiveClipFacts, ClipSettings, DataFiles, Experiment, FtrlFacts, LocalFacts, ModelSettings,
-    PartitionSettings, StrategySettings, TrustSettings, UnitSettings,
+    AdaptiveClipFacts, ClipSettings, DataFiles, Experiment, FtrlFacts, LocalFacts, OptimizerSettings,
+    PartitionSettings, StrategySettings, TrainingSettings, TrustSettings, UnitSettings,
 };
 use umbel_mechanisms::{LayerClip, NoiseKind, Purpose, SimulationSeed};
 use umbel_protocol::{
     ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust,
 };
 use umbel_train::{
-    Augmentation, Dataset, LocalTraining, Model, ModelSpec, Optimizer, Partition, Sgd, TrainingRng,
+    Adam, Augmentation, Dataset, LocalTraining, Model, Momentum, Optimizer, Partition, Sgd, TrainingRng,
 };
 
 use crate::data::{augmentation, taken_for_public};
 use crate::facts;
 use crate::mechanism::{Setting, mechanism};
+use crate::model::build_model;
 use crate::{Data, SimulateError};
 
 /// How long a simulated round stays open. The clock is virtual, so the number only orders events.
@@ -198,19 +199,6 @@ impl Prepared {
     }
 }
 
-/// The model of the experiment, for examples like those of `dataset`.
-pub(crate) fn build_model(
-    experiment: &Experiment,
-    dataset: &Dataset,
-) -> Result<Box<dyn Model>, SimulateError> {
-    let spec = match &experiment.model {
-        ModelSettings::Mlp { hidden } => ModelSpec::mlp(hidden),
-        ModelSettings::Softmax => ModelSpec::Softmax,
-        other => unreachable!("the settings know no model {other:?}"),
-    };
-    Ok(spec.build(dataset.shape(), dataset.n_classes())?)
-}
-
 /// The public number of clients. What is declared does not follow the data: clients that are not there have no examples.
 fn declared_clients(experiment: &Experiment, partition: &Partition) -> Result<u64, SimulateError> {
     let found = partition.n_clients() as u64;
@@ -268,9 +256,9 @@ fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
             reason: error.to_string(),
         }
     };
-    let sgd =
-        Sgd::new(to_single(settings.learning_rate)).map_err(refuse("training.optimizer.learning_rate"))?;
-    let training = LocalTraining::new(settings.epochs, settings.batch_size, Optimizer::Sgd(sgd))
+    let optimizer = optimizer(settings).map_err(refuse("training.optimizer"))?;
+    let training = LocalTraining::new(settings.epochs, settings.batch_size, optimizer)
+        .and_then(|training| training.with_penalties(to_single(settings.l1), to_single(settings.l2)))
         .map_err(refuse("training"))?;
     match experiment.federation.strategy {
         StrategySettings::FedProx { mu } => training
@@ -278,6 +266,29 @@ fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
             .map_err(refuse("federation.strategy.mu")),
         _ => Ok(training),
     }
+}
+
+fn optimizer(settings: &TrainingSettings) -> Result<Optimizer, umbel_train::SettingError> {
+    let learning_rate = to_single(settings.learning_rate);
+    Ok(match settings.optimizer {
+        OptimizerSettings::Adam {
+            beta_1,
+            beta_2,
+            epsilon,
+            weight_decay,
+        } => {
+            let adam = Adam::new(learning_rate)?
+                .with_betas(to_single(beta_1), to_single(beta_2))?
+                .with_epsilon(to_single(epsilon))?
+                .with_weight_decay(to_single(weight_decay.unwrap_or(0.0)))?;
+            Optimizer::Adam(adam)
+        }
+        OptimizerSettings::Sgd { momentum } if momentum > 0.0 => {
+            Optimizer::Momentum(Momentum::new(learning_rate, to_single(momentum))?)
+        }
+        OptimizerSettings::Sgd { .. } => Optimizer::Sgd(Sgd::new(learning_rate)?),
+        other => unreachable!("the settings know no optimizer {other:?}"),
+    })
 }
 
 /// Training is done in single precision.

@@ -45,6 +45,7 @@ mod dataset;
 mod evaluation;
 mod local;
 mod model;
+mod optimizer;
 mod partition;
 mod prediction;
 mod reader;
@@ -58,11 +59,12 @@ mod test_files;
 pub use augmentation::{Augmentation, AugmentationError};
 pub use dataset::{DataError, Dataset, Features};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
-pub use local::{LocalReport, LocalTrainer, LocalTraining, Optimizer, SettingError, Sgd, TrainingWorkspace};
+pub use local::{LocalReport, LocalTrainer, LocalTraining, SettingError, TrainingWorkspace};
 pub use model::{
     Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError,
     ModelSpec, ParameterView, SgdStep, Workspace, from_safetensors, safetensors_metadata, to_safetensors,
 };
+pub use optimizer::{Adam, Momentum, Optimizer, OptimizerState, Sgd};
 pub use partition::{
     ClientLabels, HistogramBin, LABELLED_CLIENTS, Partition, PartitionError, PartitionSpec, PartitionSummary,
     QuantitySkew,

@@ -1,10 +1,12 @@
 //! What one client does with its own examples: a few epochs of gradient descent.
 
+use rand::Rng;
 use rand::seq::SliceRandom;
 
 use crate::augmentation::{Augmentation, AugmentationError};
 use crate::dataset::Dataset;
 use crate::model::{Batch, Model, SgdStep, Workspace};
+use crate::optimizer::{Optimizer, OptimizerState, checked_penalty};
 use crate::rng::TrainingRng;
 
 /// Settings of local training, the same for every client and public.
@@ -13,23 +15,10 @@ pub struct LocalTraining {
     epochs: usize,
     batch_size: usize,
     optimizer: Optimizer,
+    l1: f32,
+    l2: f32,
     /// Weight μ of the pull toward the global model.
     proximal: f32,
-}
-
-/// How parameters follow the gradient.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub enum Optimizer {
-    /// Plain stochastic gradient descent.
-    Sgd(Sgd),
-}
-
-/// Settings of plain stochastic gradient descent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sgd {
-    learning_rate: f32,
-    weight_decay: f32,
 }
 
 /// Why settings, or a model and data together, were refused.
@@ -47,6 +36,20 @@ pub enum SettingError {
         /// Classes of the model.
         model: usize,
     },
+    /// A share that is kept from step to step is out of range.
+    #[error("{name} must be at least 0 and below 1, got {got}")]
+    Decay {
+        /// Which one.
+        name: &'static str,
+        /// The number that came.
+        got: f32,
+    },
+    /// Adam's ε is not a finite number above 0.
+    #[error("epsilon must be a finite number above 0, got {got}")]
+    Epsilon {
+        /// The number that came.
+        got: f32,
+    },
     /// No pass over the data.
     #[error("training epochs must be at least 1, got 0")]
     Epochs,
@@ -57,6 +60,14 @@ pub enum SettingError {
         data: usize,
         /// Inputs of the model.
         model: usize,
+    },
+    /// The weight of a penalty is not a finite number from 0 on.
+    #[error("{name} must be a finite number of at least 0, got {got}")]
+    Penalty {
+        /// Which one.
+        name: &'static str,
+        /// The number that came.
+        got: f32,
     },
     /// The learning rate is not a finite number above 0.
     #[error("learning_rate must be a finite number above 0, got {got}")]
@@ -70,40 +81,6 @@ pub enum SettingError {
         /// The number that came.
         got: f32,
     },
-    /// The weight decay is not a finite number from 0 on.
-    #[error("weight_decay must be a finite number of at least 0, got {got}")]
-    WeightDecay {
-        /// The number that came.
-        got: f32,
-    },
-}
-
-impl Sgd {
-    /// Descent with this step size. A larger one learns faster and diverges sooner.
-    pub fn new(learning_rate: f32) -> Result<Self, SettingError> {
-        if !(learning_rate.is_finite() && learning_rate > 0.0) {
-            return Err(SettingError::LearningRate { got: learning_rate });
-        }
-        Ok(Self {
-            learning_rate,
-            weight_decay: 0.0,
-        })
-    }
-
-    /// The same with `weight_decay` × parameters added to every gradient, biases included.
-    pub fn with_weight_decay(self, weight_decay: f32) -> Result<Self, SettingError> {
-        if !(weight_decay.is_finite() && weight_decay >= 0.0) {
-            return Err(SettingError::WeightDecay { got: weight_decay });
-        }
-        Ok(Self { weight_decay, ..self })
-    }
-
-    fn step(&self) -> SgdStep {
-        SgdStep {
-            learning_rate: self.learning_rate,
-            weight_decay: self.weight_decay,
-        }
-    }
 }
 
 impl LocalTraining {
@@ -118,6 +95,8 @@ impl LocalTraining {
                 batch_size,
                 optimizer,
                 proximal: 0.0,
+                l1: 0.0,
+                l2: 0.0,
             }),
         }
     }
@@ -132,6 +111,16 @@ impl LocalTraining {
         Ok(Self { proximal: mu, ..self })
     }
 
+    /// The same with `l1` Σ |θ| + ½ `l2` Σ θ² over all parameters, biases included, added to the loss that is minimised.
+    /// Reported losses are without it.
+    pub fn with_penalties(self, l1: f32, l2: f32) -> Result<Self, SettingError> {
+        Ok(Self {
+            l1: checked_penalty("l1", l1)?,
+            l2: checked_penalty("l2", l2)?,
+            ..self
+        })
+    }
+
     /// Passes over the examples.
     pub fn epochs(&self) -> usize {
         self.epochs
@@ -142,9 +131,21 @@ impl LocalTraining {
         self.batch_size
     }
 
-    /// The optimizer.
+    /// The optimizer. It begins anew with each client and round.
     pub fn optimizer(&self) -> Optimizer {
         self.optimizer
+    }
+
+    /// Adds the gradient by the parameters of the penalties and of the proximal term.
+    fn add_penalties(&self, parameters: &[f32], global: &[f32], gradient: &mut [f32]) {
+        if self.l1 <= 0.0 && self.l2 <= 0.0 && self.proximal <= 0.0 {
+            return;
+        }
+        let pairs = parameters.iter().zip(global);
+        for (slope, (&parameter, &global)) in gradient.iter_mut().zip(pairs) {
+            let sign = if parameter == 0.0 { 0.0 } else { parameter.signum() };
+            *slope += self.l1 * sign + self.l2 * parameter + self.proximal * (parameter - global);
+        }
     }
 }
 
@@ -156,6 +157,7 @@ pub struct TrainingWorkspace {
     features: Vec<f32>,
     labels: Vec<u32>,
     model: Workspace,
+    optimizer: OptimizerState,
 }
 
 impl std::fmt::Debug for TrainingWorkspace {
@@ -329,6 +331,8 @@ impl<'a> LocalTrainer<'a> {
         let mut order = std::mem::take(&mut workspace.order);
         order.clear();
         order.extend_from_slice(examples);
+        let mut optimizer_state = std::mem::take(&mut workspace.optimizer);
+        optimizer_state.reset(parameters.len());
         let mut report = LocalReport {
             n_examples: examples.len(),
             ..LocalReport::default()
@@ -341,12 +345,18 @@ impl<'a> LocalTrainer<'a> {
                     workspace.batch(indices.len(), self.dataset.n_features());
                 self.dataset.gather(indices, features, labels);
                 self.augmentation.apply(self.dataset, features, rng);
-                let batch = Batch::new(features, labels);
+                let mut batch = Batch::new(features, labels);
+                if self.model.is_random() {
+                    batch = batch.with_dropout_seed(rng.next_u64());
+                }
                 let mean_loss = match self.training.optimizer {
-                    Optimizer::Sgd(sgd) => {
+                    // Without an L1 penalty the step can be taken in place.
+                    Optimizer::Sgd(sgd) if self.training.l1 <= 0.0 => {
                         // −η μ (w − w₀): the first half is what weight decay does, with the parameters from before the step.
-                        let mut step = sgd.step();
-                        step.weight_decay += self.training.proximal;
+                        let step = SgdStep {
+                            learning_rate: sgd.learning_rate(),
+                            weight_decay: self.training.l2 + self.training.proximal,
+                        };
                         let loss = self.model.sgd_step(parameters, batch, step, model_workspace);
                         let pull = step.learning_rate * self.training.proximal;
                         if pull > 0.0 {
@@ -356,6 +366,16 @@ impl<'a> LocalTrainer<'a> {
                         }
                         loss
                     }
+                    optimizer => {
+                        let mut gradient = model_workspace.take_gradient(parameters.len());
+                        let loss =
+                            self.model
+                                .loss_and_gradient(parameters, batch, &mut gradient, model_workspace);
+                        self.training.add_penalties(parameters, global, &mut gradient);
+                        optimizer.step(&mut optimizer_state, parameters, &gradient);
+                        model_workspace.put_gradient(gradient);
+                        loss
+                    }
                 };
                 loss_sum += mean_loss * indices.len() as f64;
                 report.n_steps += 1;
@@ -363,6 +383,7 @@ impl<'a> LocalTrainer<'a> {
             }
         }
         workspace.order = order;
+        workspace.optimizer = optimizer_state;
         report.mean_loss = loss_sum / report.n_examples_seen as f64;
         report
     }
@@ -374,7 +395,8 @@ mod tests {
 
     use super::*;
     use crate::evaluation::evaluate;
-    use crate::model::ModelSpec;
+    use crate::model::{Activation, Loss, ModelSpec};
+    use crate::optimizer::{Adam, Momentum, Sgd};
 
     fn sgd(learning_rate: f32) -> Optimizer {
         Optimizer::Sgd(Sgd::new(learning_rate).unwrap())
@@ -557,12 +579,52 @@ mod tests {
         assert!(after.accuracy() > 0.99 && after.mean_loss() < 0.1, "{after:?}");
     }
 
+    /// Every optimizer learns the corners, and what one remembers of a client does not reach the next.
     #[test]
-    fn weight_decay_pulls_parameters_towards_zero() {
+    fn every_optimizer_learns_and_begins_anew() {
+        let dataset = three_corners(300);
+        let spec = ModelSpec::Mlp {
+            hidden: vec![16],
+            activation: Activation::Tanh,
+            dropout: 0.2,
+            loss: Loss::SoftmaxCrossEntropy,
+        };
+        let model = spec.build(&[3], 3).unwrap();
+        let mut global = vec![0.0; model.n_parameters()];
+        model.initialize(&mut global, &mut TrainingRng::from_seed([9; 32]));
+        let examples: Vec<u32> = (0..300).collect();
+        let mut workspace = TrainingWorkspace::new();
+        for optimizer in [
+            sgd(0.3),
+            Optimizer::Momentum(Momentum::new(0.05, 0.9).unwrap()),
+            Optimizer::Adam(Adam::new(0.01).unwrap().with_weight_decay(0.01).unwrap()),
+        ] {
+            let training = LocalTraining::new(15, 10, optimizer).unwrap();
+            let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
+            let train = |workspace: &mut TrainingWorkspace| {
+                let mut update = vec![0.0; global.len()];
+                let mut rng = TrainingRng::from_seed([1; 32]);
+                trainer.train(&global, &examples, &mut rng, workspace, &mut update);
+                update
+            };
+            let update = train(&mut workspace);
+            assert_eq!(update, train(&mut workspace));
+            let local: Vec<f32> = global
+                .iter()
+                .zip(&update)
+                .map(|(global, change)| global + change)
+                .collect();
+            let after = evaluate(model.as_ref(), &local, &dataset, &mut workspace);
+            assert!(after.accuracy() > 0.99, "{optimizer:?}: {after:?}");
+        }
+    }
+
+    #[test]
+    fn penalties_pull_parameters_towards_zero() {
         let dataset = three_corners(30);
-        let decaying = Optimizer::Sgd(Sgd::new(0.1).unwrap().with_weight_decay(0.5).unwrap());
-        let norm = |optimizer| {
+        let norm = |l1, l2, optimizer| {
             let training = LocalTraining::new(20, 30, optimizer).unwrap();
+            let training = training.with_penalties(l1, l2).unwrap();
             let model = ModelSpec::Softmax.build(&[3], 3).unwrap();
             let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
             let (global, mut update) = (vec![0.0; 12], vec![0.0; 12]);
@@ -577,18 +639,23 @@ mod tests {
             );
             update.iter().map(|value| value * value).sum::<f32>()
         };
-        assert!(norm(decaying) < 0.7 * norm(sgd(0.1)));
+        let momentum = Optimizer::Momentum(Momentum::new(0.02, 0.8).unwrap());
+        for optimizer in [sgd(0.1), momentum] {
+            let free = norm(0.0, 0.0, optimizer);
+            assert!(norm(0.0, 0.5, optimizer) < 0.7 * free && norm(0.1, 0.0, optimizer) < 0.7 * free);
+        }
     }
 
     #[test]
     fn settings_out_of_range_are_refused_by_name() {
         assert_eq!(LocalTraining::new(0, 1, sgd(0.1)), Err(SettingError::Epochs));
         assert_eq!(LocalTraining::new(1, 0, sgd(0.1)), Err(SettingError::BatchSize));
-        for rate in [0.0, -0.1, f32::NAN, f32::INFINITY] {
-            assert!(Sgd::new(rate).is_err());
-        }
-        for decay in [-0.1, f32::NAN, f32::INFINITY] {
-            assert!(Sgd::new(0.1).unwrap().with_weight_decay(decay).is_err());
+        let training = LocalTraining::new(1, 1, sgd(0.1)).unwrap();
+        for weight in [-0.1, f32::NAN, f32::INFINITY] {
+            assert!(
+                training.with_penalties(weight, 0.0).is_err()
+                    && training.with_penalties(0.0, weight).is_err()
+            );
         }
         let dataset = three_corners(30);
         let training = LocalTraining::new(1, 1, sgd(0.1)).unwrap();

@@ -105,8 +105,21 @@ pub(super) const DATA_COLUMN: &Kinds = &[
     ("categorical", &["missing", "name", "values"]),
     ("numeric", &["mean", "missing", "name", "std_dev"]),
 ];
-pub(super) const MODEL: &Kinds = &[("mlp", &["hidden"]), ("softmax", &[])];
-pub(super) const OPTIMIZER: &Kinds = &[("sgd", &["learning_rate"])];
+pub(super) const MODEL: &Kinds = &[
+    ("cnn", &["activation", "dropout", "filters", "hidden", "kernel"]),
+    ("lstm", &["embedding", "units"]),
+    ("mlp", &["activation", "dropout", "hidden", "loss"]),
+    ("softmax", &[]),
+    ("text-pool", &["dropout", "embedding", "hidden"]),
+];
+pub(super) const OPTIMIZER: &Kinds = &[
+    ("adam", &["beta_1", "beta_2", "epsilon", "learning_rate"]),
+    (
+        "adamw",
+        &["beta_1", "beta_2", "epsilon", "learning_rate", "weight_decay"],
+    ),
+    ("sgd", &["learning_rate", "momentum"]),
+];
 pub(super) const STRATEGY: &Kinds = &[
     ("fedadagrad", &["beta_1", "learning_rate", "tau"]),
     ("fedadam", &["beta_1", "beta_2", "learning_rate", "tau"]),

@@ -186,15 +186,21 @@ impl Section {
 
     /// A list of whole numbers of at least 1, which is not empty.
     pub(super) fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
-        let expected = "a list of whole numbers of at least 1";
+        match self.counts_or_none(key)? {
+            Some(counts) if counts.is_empty() => {
+                self.refuse(key, "a list of whole numbers of at least 1", "[]")
+            }
+            counts => Ok(counts),
+        }
+    }
+
+    /// A list of whole numbers of at least 1, which may be empty.
+    pub(super) fn counts_or_none(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
         let count = |item: &Value| {
             let number = item.as_integer().and_then(|number| usize::try_from(number).ok());
             number.filter(|&count| count >= 1)
         };
-        match self.list(key, expected, count)? {
-            Some(counts) if counts.is_empty() => self.refuse(key, expected, "[]"),
-            counts => Ok(counts),
-        }
+        self.list(key, "a list of whole numbers of at least 1", count)
     }
 
     /// A path, which counts from `directory` where it is relative, as an absolute one.

@@ -1,0 +1,174 @@
+//! Times training steps on request, for `benches/peers`.
+//!
+//! Reads lines `CASE BATCH MODE THREADS SECONDS` and answers each with the seconds of single steps, or groups of them, as a JSON
+//! list. Cases: softmax, mlp, cnn, lstm, gemm (whose steps are products of 768 × 768 matrices). Modes: plain (a step of gradient
+//! descent), dp (clipped sum and step), dp-noise (the same with a normal value for each parameter: ChaCha8 and the ziggurat
+//! method). With two threads the batch is cut in halves, whose sums are added in a fixed order.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark prints its figures"
+)]
+
+use std::io::BufRead;
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+use ndarray::linalg::general_mat_mul;
+use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
+use umbel_train::{Batch, CnnSpec, Model, ModelSpec, SgdStep, TrainingRng, Workspace};
+
+const LEARNING_RATE: f32 = 1e-4;
+
+struct Case {
+    model: Box<dyn Model>,
+    parameters: Vec<f32>,
+    features: Vec<f32>,
+    labels: Vec<u32>,
+    rng: TrainingRng,
+    workers: Vec<Worker>,
+}
+
+#[derive(Default)]
+struct Worker {
+    workspace: Workspace,
+    sum: Vec<f32>,
+}
+
+impl Case {
+    fn new(name: &str, batch_size: usize, n_threads: usize) -> Self {
+        let mut rng = TrainingRng::from_seed([7; 32]);
+        let lstm = ModelSpec::Lstm {
+            n_tokens: 10_000,
+            embedding: 16,
+            units: 32,
+        };
+        let (spec, shape, n_classes) = match name {
+            "softmax" => (ModelSpec::Softmax, vec![784], 10),
+            "mlp" => (ModelSpec::mlp(&[200, 200]), vec![784], 10),
+            "cnn" => (ModelSpec::Cnn(CnnSpec::mcmahan()), vec![28, 28], 10),
+            "lstm" => (lstm, vec![250], 2),
+            other => panic!("no case {other}"),
+        };
+        let model = spec.build(&shape, n_classes).expect("a model");
+        let mut parameters = vec![0.0; model.n_parameters()];
+        model.initialize(&mut parameters, &mut rng);
+        let n_values = batch_size * model.n_features();
+        let features = (0..n_values).map(|_| match name {
+            "lstm" => f32::from(rng.random_range(0..10_000_u16)),
+            _ => rng.random_range(0.0..1.0),
+        });
+        let features = features.collect();
+        let top = u32::try_from(n_classes).expect("few classes");
+        let labels = (0..batch_size).map(|_| rng.random_range(0..top)).collect();
+        let workers = (0..n_threads).map(|_| Worker {
+            sum: vec![0.0; parameters.len()],
+            ..Worker::default()
+        });
+        Self {
+            workers: workers.collect(),
+            model,
+            parameters,
+            features,
+            labels,
+            rng,
+        }
+    }
+
+    fn step(&mut self, mode: &str) {
+        let batch = Batch::new(&self.features, &self.labels);
+        let n = batch.n_examples();
+        let (model, n_threads) = (self.model.as_ref(), self.workers.len());
+        if mode == "plain" && n_threads == 1 {
+            let step = SgdStep {
+                learning_rate: LEARNING_RATE,
+                weight_decay: 0.0,
+            };
+            model.sgd_step(&mut self.parameters, batch, step, &mut self.workers[0].workspace);
+            return;
+        }
+        let parameters = &self.parameters;
+        let work = |index: usize, worker: &mut Worker| {
+            let part = batch.slice(index * n / n_threads..(index + 1) * n / n_threads);
+            let Worker { workspace, sum } = worker;
+            if mode == "plain" {
+                model.loss_and_gradient(parameters, part, sum, workspace);
+            } else {
+                sum.fill(0.0);
+                model.add_clipped_gradients(parameters, part, 1.0, sum, workspace);
+            }
+        };
+        let (first, rest) = self.workers.split_first_mut().expect("a thread");
+        std::thread::scope(|scope| {
+            for (index, worker) in rest.iter_mut().enumerate() {
+                scope.spawn(move || work(index + 1, worker));
+            }
+            work(0, first);
+        });
+        for worker in rest {
+            for (sum, value) in first.sum.iter_mut().zip(&worker.sum) {
+                *sum += value;
+            }
+        }
+        let divisor = if mode == "plain" { n_threads } else { n };
+        let rate = LEARNING_RATE / divisor as f32;
+        let values = self.parameters.iter_mut().zip(&first.sum);
+        if mode == "dp-noise" {
+            for (parameter, sum) in values {
+                let noise: f32 = StandardNormal.sample(&mut self.rng);
+                *parameter -= rate * (sum + noise);
+            }
+        } else {
+            for (parameter, sum) in values {
+                *parameter -= rate * sum;
+            }
+        }
+    }
+}
+
+/// Seconds of calls, in groups of at least 20 ms.
+fn time(seconds: f64, mut call: impl FnMut()) -> Vec<f64> {
+    call();
+    call();
+    let start = Instant::now();
+    call();
+    let once = start.elapsed().as_secs_f64().max(1e-7);
+    let mut group = 0.02 / once;
+    group = group.ceil().max(1.0);
+    let (end, mut times) = (Instant::now() + Duration::from_secs_f64(seconds), Vec::new());
+    while Instant::now() < end || times.len() < 3 {
+        let (start, mut done) = (Instant::now(), 0.0);
+        while done < group {
+            call();
+            done += 1.0;
+        }
+        times.push(start.elapsed().as_secs_f64() / group);
+    }
+    times
+}
+
+fn main() {
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("a line");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, batch_size, mode, n_threads, seconds] = words[..] else {
+            panic!("CASE BATCH MODE THREADS SECONDS, got `{line}`");
+        };
+        let seconds: f64 = seconds.parse().expect("seconds");
+        let times = if name == "gemm" {
+            let size = 768;
+            let a = Array2::<f32>::from_elem((size, size), 0.5);
+            let b = Array2::<f32>::from_elem((size, size), 0.25);
+            let mut c = Array2::<f32>::zeros((size, size));
+            time(seconds, || general_mat_mul(1.0, &a, &b, 0.0, &mut c))
+        } else {
+            let batch_size = batch_size.parse().expect("a batch size");
+            let mut case = Case::new(name, batch_size, n_threads.parse().expect("threads"));
+            time(seconds, || case.step(mode))
+        };
+        let texts: Vec<String> = times.iter().map(|time| format!("{time:e}")).collect();
+        println!("[{}]", texts.join(","));
+    }
+}
