@@ -12,9 +12,8 @@ use crate::rng::TrainingRng;
 /// No model may have more parameters than this, 2^31.
 pub(super) const MAX_PARAMETERS: usize = 1 << 31;
 
-/// Values of scratch memory that a batch may take before it is computed in parts: 16 MiB, so that what one layer leaves is
-/// still in the last cache when the next one reads it.
-const MAX_SCRATCH: usize = 1 << 22;
+/// Values of scratch memory that a batch may take before it is computed in parts: 64 MiB.
+const MAX_SCRATCH: usize = 1 << 24;
 
 /// Layers one after the other. Their parameters lie in this order in the flat vector, each named `layer.parameter`.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl Chain {
             return Err(ModelError::NotBinary { got: n_classes });
         }
         let (mut links, mut views) = (Vec::<Link>::new(), Vec::new());
-        let (mut offset, mut n_scratch) = (0_usize, 0_usize);
+        let (mut offset, mut n_scratch, mut most_at_once) = (0_usize, 0_usize, usize::MAX);
         for (name, layer) in layers {
             if let Some(before) = links.last() {
                 assert_eq!(
@@ -87,6 +86,7 @@ impl Chain {
             n_scratch = n_scratch
                 .saturating_add(layer.n_outputs().saturating_mul(2))
                 .saturating_add(layer.n_scratch());
+            most_at_once = most_at_once.min(layer.most_at_once());
             links.push(Link {
                 layer,
                 parameters: begin..offset,
@@ -104,7 +104,7 @@ impl Chain {
             loss,
             n_classes,
             views,
-            part: (MAX_SCRATCH / n_scratch).max(1),
+            part: (MAX_SCRATCH / n_scratch).clamp(1, most_at_once),
         })
     }
 

@@ -64,6 +64,11 @@ pub(super) trait Layer: std::fmt::Debug + Send + Sync {
         0
     }
 
+    /// Most examples that it computes well at once.
+    fn most_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Computes `state.output` from `input`.
     fn forward(&self, parameters: &[f32], input: &[f32], state: &mut State, mode: Mode);
 

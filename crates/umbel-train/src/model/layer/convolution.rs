@@ -3,7 +3,7 @@
 use super::{Accumulate, Activation, Initial, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
 use crate::model::matrix::{matrix, matrix_mut, multiply};
-use crate::model::vector::{self, sum_of_squares};
+use crate::model::vector::{self, Rows, product_of_rows, sum_of_squares};
 use crate::rng::TrainingRng;
 
 /// A convolution with stride 1 and zeros around the image, so that the output has its height and width.
@@ -150,15 +150,18 @@ impl Layer for Convolution {
             .zip(output.chunks_exact_mut(self.n_outputs()))
         {
             self.gather(image, patches);
-            for row in output.chunks_exact_mut(self.filters) {
-                row.copy_from_slice(biases);
-            }
-            multiply(
-                1.0,
-                &matrix(patches, self.n_pixels(), self.n_patch()),
-                &matrix(weights, self.n_patch(), self.filters),
-                1.0,
-                &mut matrix_mut(output, self.n_pixels(), self.filters),
+            product_of_rows(
+                self.n_pixels(),
+                Rows {
+                    values: &*patches,
+                    stride: self.n_patch(),
+                },
+                weights,
+                biases,
+                Rows {
+                    values: output,
+                    stride: self.filters,
+                },
             );
         }
         if let Some(activation) = self.activation {

@@ -6,7 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::{Accumulate, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
 use crate::model::matrix::{matrix, matrix_mut, multiply};
-use crate::model::vector::{self, sigmoid, sum_of_squares, tanh, vectorised};
+use crate::model::vector::{self, Rows, product_of_rows, sigmoid, sum_of_squares, tanh, vectorised};
 use crate::rng::TrainingRng;
 
 /// An LSTM (Hochreiter and Schmidhuber 1997, with forget gates) as Keras has it: `[length, width]` becomes the last hidden
@@ -41,11 +41,13 @@ struct Kept<'a> {
     cells: &'a mut [f32],
     /// tanh of c after the step.
     cell_tanh: &'a mut [f32],
-    /// One step of all examples: rows (x, h), gates, ∂h, ∂c.
+    /// One step of all examples: ∂(x, h), ∂h, ∂c.
     step_rows: &'a mut [f32],
-    step_gates: &'a mut [f32],
     hidden_gradient: &'a mut [f32],
     cell_gradient: &'a mut [f32],
+    /// K and R transposed, and as many zeros as a row has values.
+    transposed: &'a mut [f32],
+    zeros: &'a mut [f32],
 }
 
 impl Lstm {
@@ -66,14 +68,15 @@ impl Lstm {
         (self.length + 1) * (self.n_row() + 6 * self.units)
     }
 
-    /// Values of a step that are computed at once: a row, four gates, ∂h and ∂c.
+    /// Values of a step that are computed at once: a row, ∂h and ∂c.
     fn n_step(&self) -> usize {
-        self.n_row() + 6 * self.units
+        self.n_row() + 2 * self.units
     }
 
     fn kept<'a>(&self, n: usize, cache: &'a mut Vec<f32>) -> Kept<'a> {
         let (steps, units) = (n * (self.length + 1), self.units);
-        let mut rest = resize(cache, n * (self.n_kept() + self.n_step()));
+        let length = n * (self.n_kept() + self.n_step()) + self.n_weights() + self.n_row();
+        let mut rest = resize(cache, length);
         let mut take = |length: usize| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(length);
             rest = after;
@@ -85,28 +88,28 @@ impl Lstm {
             cells: take(steps * units),
             cell_tanh: take(steps * units),
             step_rows: take(n * self.n_row()),
-            step_gates: take(n * 4 * units),
             hidden_gradient: take(n * units),
             cell_gradient: take(n * units),
+            transposed: take(self.n_weights()),
+            zeros: take(self.n_row()),
         }
     }
 
-    /// The gates' values from what goes into them, and both states after the step.
+    /// Replaces what goes into the gates by their values, and gives both states after the step.
     #[inline(always)]
-    fn step(&self, inputs: &[f32], cell: &[f32], gates: &mut [f32], next: [&mut [f32]; 3]) {
+    fn step(&self, cell: &[f32], gates: &mut [f32], next: [&mut [f32]; 3]) {
         let units = self.units;
         let [next_cell, cell_tanh, hidden] = next;
-        let (inputs, gates) = (&inputs[..4 * units], &mut gates[..4 * units]);
-        let (sigmoids, rest) = gates.split_at_mut(2 * units);
+        let (sigmoids, rest) = gates[..4 * units].split_at_mut(2 * units);
         let (candidates, outputs) = rest.split_at_mut(units);
-        for (gate, &input) in sigmoids.iter_mut().zip(&inputs[..2 * units]) {
-            *gate = sigmoid(input);
+        for gate in sigmoids.iter_mut() {
+            *gate = sigmoid(*gate);
         }
-        for (gate, &input) in candidates.iter_mut().zip(&inputs[2 * units..3 * units]) {
-            *gate = tanh(input);
+        for gate in candidates.iter_mut() {
+            *gate = tanh(*gate);
         }
-        for (gate, &input) in outputs.iter_mut().zip(&inputs[3 * units..]) {
-            *gate = sigmoid(input);
+        for gate in outputs.iter_mut() {
+            *gate = sigmoid(*gate);
         }
         let (ins, forgets) = sigmoids.split_at(units);
         let (cell, next_cell) = (&cell[..units], &mut next_cell[..units]);
@@ -182,10 +185,14 @@ impl Layer for Lstm {
         self.n_kept() + self.n_step() + self.n_parameters()
     }
 
+    /// So that what all steps of an example are computed from stays near.
+    fn most_at_once(&self) -> usize {
+        32
+    }
+
     fn forward(&self, parameters: &[f32], input: &[f32], state: &mut State, _mode: Mode) {
         let (n, units, n_row) = (input.len() / self.n_inputs(), self.units, self.n_row());
         let (weights, bias) = parameters.split_at(self.n_weights());
-        let weights = matrix(weights, n_row, 4 * units);
         let kept = self.kept(n, &mut state.cache);
         let steps = self.length + 1;
         for example in 0..n {
@@ -194,18 +201,22 @@ impl Layer for Lstm {
         }
         for step in 0..self.length {
             for example in 0..n {
-                let row = &mut kept.rows[(example * steps + step) * n_row..][..n_row];
+                let row = &mut kept.rows[(example * steps + step) * n_row..][..self.width];
                 let begin = (example * self.length + step) * self.width;
-                row[..self.width].copy_from_slice(&input[begin..begin + self.width]);
-                kept.step_rows[example * n_row..][..n_row].copy_from_slice(row);
-                kept.step_gates[example * 4 * units..][..4 * units].copy_from_slice(bias);
+                row.copy_from_slice(&input[begin..begin + self.width]);
             }
-            multiply(
-                1.0,
-                &matrix(kept.step_rows, n, n_row),
-                &weights,
-                1.0,
-                &mut matrix_mut(kept.step_gates, n, 4 * units),
+            product_of_rows(
+                n,
+                Rows {
+                    values: &kept.rows[step * n_row..],
+                    stride: steps * n_row,
+                },
+                weights,
+                bias,
+                Rows {
+                    values: &mut kept.gates[step * 4 * units..],
+                    stride: steps * 4 * units,
+                },
             );
             vectorised(
                 #[inline(always)]
@@ -215,7 +226,6 @@ impl Layer for Lstm {
                         let (cell, next_cell) = kept.cells[place * units..][..2 * units].split_at_mut(units);
                         let next_row = &mut kept.rows[(place + 1) * n_row..][..n_row];
                         self.step(
-                            &kept.step_gates[example * 4 * units..],
                             cell,
                             &mut kept.gates[place * 4 * units..],
                             [
@@ -245,10 +255,11 @@ impl Layer for Lstm {
     ) {
         let (units, n_row, steps) = (self.units, self.n_row(), self.length + 1);
         let n = state.gradient.len() / units;
-        let weights = matrix(&parameters[..self.n_weights()], n_row, 4 * units);
         let kept = self.kept(n, &mut state.cache);
+        transpose(&parameters[..self.n_weights()], 4 * units, kept.transposed);
         kept.hidden_gradient.copy_from_slice(&state.gradient);
         kept.cell_gradient.fill(0.0);
+        kept.zeros.fill(0.0);
         for example in 0..n {
             kept.gates[(example * steps + self.length) * 4 * units..][..4 * units].fill(0.0);
         }
@@ -266,16 +277,21 @@ impl Layer for Lstm {
                             &kept.hidden_gradient[example * units..],
                             &mut kept.cell_gradient[example * units..],
                         );
-                        kept.step_gates[example * 4 * units..][..4 * units].copy_from_slice(gates);
                     }
                 },
             );
-            multiply(
-                1.0,
-                &matrix(kept.step_gates, n, 4 * units),
-                &weights.t(),
-                0.0,
-                &mut matrix_mut(kept.step_rows, n, n_row),
+            product_of_rows(
+                n,
+                Rows {
+                    values: &kept.gates[step * 4 * units..],
+                    stride: steps * 4 * units,
+                },
+                kept.transposed,
+                kept.zeros,
+                Rows {
+                    values: &mut *kept.step_rows,
+                    stride: n_row,
+                },
             );
             for (example, row) in kept.step_rows.chunks_exact(n_row).enumerate() {
                 let (by_input, by_hidden) = row.split_at(self.width);
@@ -333,6 +349,16 @@ impl Lstm {
         );
         accumulate.prepare(bias);
         vector::add_rows(bias, accumulate.factor, gates);
+    }
+}
+
+/// Writes the transpose of `values`, `[_, n_columns]`.
+fn transpose(values: &[f32], n_columns: usize, transposed: &mut [f32]) {
+    let n_rows = values.len() / n_columns;
+    for (row, values) in values.chunks_exact(n_columns).enumerate() {
+        for (column, &value) in values.iter().enumerate() {
+            transposed[column * n_rows + row] = value;
+        }
     }
 }
 

@@ -92,24 +92,35 @@ impl Layer for MaxPool {
         vectorised(
             #[inline(always)]
             || {
+                let row = self.width * n_channels;
                 for ((image, image_gradient), (output, gradient)) in images.zip(gradients) {
                     for y in 0..self.height / 2 {
-                        self.for_each_window(y, |window, place| {
+                        let (top, bottom) = image_gradient[2 * y * row..2 * (y + 1) * row].split_at_mut(row);
+                        for x in 0..self.width / 2 {
+                            let (begin, place) =
+                                (2 * x * n_channels, (y * (self.width / 2) + x) * n_channels);
+                            let of_window = |row: usize| {
+                                let pixels = &image[(2 * y + row) * self.width * n_channels + begin..];
+                                pixels[..2 * n_channels].split_at(n_channels)
+                            };
+                            let ((a, b), (c, d)) = (of_window(0), of_window(1));
+                            let (by_a, by_b) = top[begin..begin + 2 * n_channels].split_at_mut(n_channels);
+                            let (by_c, by_d) = bottom[begin..begin + 2 * n_channels].split_at_mut(n_channels);
                             let largest = &output[place..place + n_channels];
                             let slopes = &gradient[place..place + n_channels];
-                            let [a, b, c, d] = window.map(|begin| &image[begin..begin + n_channels]);
                             for index in 0..n_channels {
-                                let (top, slope) = (largest[index], slopes[index]);
-                                let slope = if self.relu && top == 0.0 { 0.0 } else { slope };
-                                let first = a[index] == top;
-                                let second = !first & (b[index] == top);
-                                let third = !first & !second & (c[index] == top);
-                                let fourth = !first & !second & !third & (d[index] == top);
-                                for (begin, is_it) in window.into_iter().zip([first, second, third, fourth]) {
-                                    image_gradient[begin + index] = if is_it { slope } else { 0.0 };
-                                }
+                                let (largest, slope) = (largest[index], slopes[index]);
+                                let slope = if self.relu && largest == 0.0 { 0.0 } else { slope };
+                                let first = a[index] == largest;
+                                let second = !first & (b[index] == largest);
+                                let third = !first & !second & (c[index] == largest);
+                                let fourth = !first & !second & !third & (d[index] == largest);
+                                by_a[index] = if first { slope } else { 0.0 };
+                                by_b[index] = if second { slope } else { 0.0 };
+                                by_c[index] = if third { slope } else { 0.0 };
+                                by_d[index] = if fourth { slope } else { 0.0 };
                             }
-                        });
+                        }
                     }
                 }
             },
