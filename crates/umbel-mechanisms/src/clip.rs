@@ -41,7 +41,7 @@ pub fn l2_norm(values: &[f32]) -> f64 {
 /// Scales a vector by min(1, C / norm), so that its norm is at most C up to rounding of its values to `f32`.
 ///
 /// A vector with a value that is not finite becomes zero.
-fn clip_l2(values: &mut [f32], clip_norm: ClipNorm) -> ClipOutcome {
+pub(crate) fn clip_l2(values: &mut [f32], clip_norm: ClipNorm) -> ClipOutcome {
     let norm = l2_norm(values);
     if !norm.is_finite() {
         values.fill(0.0);

@@ -134,6 +134,11 @@ impl RandomStream {
         Self(generator)
     }
 
+    /// The stream that everybody derives from the same public bytes: for coins that protect nothing.
+    pub(crate) fn from_public_seed(seed: &[u8; 32]) -> Self {
+        Self::new(seed, 0)
+    }
+
     /// Goes on after this many 32-bit words from the start.
     pub(crate) fn skip_words(&mut self, n_words: u64) {
         self.0.set_word_pos(u128::from(n_words));

@@ -1,0 +1,309 @@
+//! Key agreement, derivation, encryption, commitments and signatures, each with its label.
+
+use std::fmt;
+
+use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+/// A SHA-256 value.
+pub type Hash = [u8; 32];
+
+/// Bytes that encryption adds.
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// SHA-256 of a label, a zero byte, and parts of fixed lengths.
+pub(crate) fn hash(label: &str, parts: &[&[u8]]) -> Hash {
+    let mut hash = Sha256::new();
+    hash.update(label.as_bytes());
+    hash.update([0]);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// HKDF-SHA256 (RFC 5869) to 32 bytes.
+pub(crate) fn derive(salt: &[u8], secret: &[u8], label: &str, info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    let mut parts = vec![label.as_bytes(), &[0]];
+    parts.extend_from_slice(info);
+    Hkdf::<Sha256>::new(Some(salt), secret)
+        .expand_multi_info(&parts, key.as_mut_slice())
+        .expect("32 bytes are one block");
+    key
+}
+
+/// An X25519 key pair (RFC 7748).
+pub(crate) struct AgreementKey {
+    secret: StaticSecret,
+    pub(crate) public: [u8; 32],
+}
+
+impl AgreementKey {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        let secret = StaticSecret::from(*secret);
+        let public = PublicKey::from(&secret).to_bytes();
+        Self { secret, public }
+    }
+
+    /// The shared secret; `None` if the other key is of low order or not written canonically.
+    pub(crate) fn agree(&self, public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+        if !is_canonical(public) {
+            return None;
+        }
+        let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
+        shared
+            .was_contributory()
+            .then(|| Zeroizing::new(shared.to_bytes()))
+    }
+}
+
+/// Whether a key can be agreed with at all.
+pub(crate) fn is_usable(public: &[u8; 32]) -> bool {
+    // Whether a point is of low order does not depend on the (clamped) scalar.
+    AgreementKey::new(&[1; 32]).agree(public).is_some()
+}
+
+/// Whether a u-coordinate is below 2^255 − 19, in 255 bits.
+fn is_canonical(public: &[u8; 32]) -> bool {
+    let is_above = public[31] == 0x7f && public[1..31].iter().all(|byte| *byte == 0xff) && public[0] >= 0xed;
+    public[31] < 0x80 && !is_above
+}
+
+/// ChaCha20-Poly1305 (RFC 8439) under a key that encrypts one message only, so the nonce is zero.
+pub(crate) fn seal(key: &[u8; 32], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let payload = Payload {
+        msg: plaintext,
+        aad: associated,
+    };
+    ChaCha20Poly1305::new(key.into())
+        .encrypt(&[0; 12].into(), payload)
+        .expect("a message of a few hundred bytes is not too long")
+}
+
+/// Opens what [`seal`] made.
+pub(crate) fn open(key: &[u8; 32], associated: &[u8], ciphertext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let payload = Payload {
+        msg: ciphertext,
+        aad: associated,
+    };
+    ChaCha20Poly1305::new(key.into())
+        .decrypt(&[0; 12].into(), payload)
+        .ok()
+        .map(Zeroizing::new)
+}
+
+/// A client's long-term Ed25519 key.
+#[derive(Clone)]
+pub struct Identity(SigningKey);
+
+/// The federation's authority: it certifies identities. The server must not hold its key.
+pub struct Authority(SigningKey);
+
+/// The key by which the server of a federation is known to its clients.
+#[derive(Clone)]
+pub struct ServerKey(SigningKey);
+
+macro_rules! signing_key {
+    ($type:ident) => {
+        impl $type {
+            /// The key with this secret.
+            pub fn from_secret(secret: &[u8; 32]) -> Self {
+                Self(SigningKey::from_bytes(secret))
+            }
+
+            /// The public key.
+            pub fn public(&self) -> [u8; 32] {
+                self.0.verifying_key().to_bytes()
+            }
+
+            #[allow(dead_code, reason = "an authority signs certificates only")]
+            pub(crate) fn sign(&self, label: &str, parts: &[&[u8]]) -> [u8; 64] {
+                self.0.sign(&message(label, parts)).to_bytes()
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+signing_key!(Identity);
+signing_key!(Authority);
+signing_key!(ServerKey);
+
+/// An authority's word that a client has a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// The client's number in the federation.
+    pub client: u64,
+    /// Its Ed25519 key.
+    pub identity: [u8; 32],
+    pub(crate) signature: [u8; 64],
+}
+
+impl Certificate {
+    /// Puts together what [`signature`](Self::signature) gave away.
+    pub fn from_parts(client: u64, identity: [u8; 32], signature: [u8; 64]) -> Self {
+        Self {
+            client,
+            identity,
+            signature,
+        }
+    }
+
+    /// The authority's signature.
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.signature
+    }
+
+    /// Whether this authority has certified it for this federation.
+    pub(crate) fn is_valid(&self, authority: &[u8; 32], federation: &Hash) -> bool {
+        let parts: [&[u8]; 3] = [federation, &self.client.to_le_bytes(), &self.identity];
+        verify(authority, "umbel/sa1/certificate", &parts, &self.signature)
+    }
+}
+
+impl Authority {
+    /// Certifies that `client` of `federation` has the public key `identity`.
+    pub fn certify(&self, federation: &Hash, client: u64, identity: [u8; 32]) -> Certificate {
+        let parts: [&[u8]; 3] = [federation, &client.to_le_bytes(), &identity];
+        let signature = self.sign("umbel/sa1/certificate", &parts);
+        Certificate {
+            client,
+            identity,
+            signature,
+        }
+    }
+}
+
+/// Strict verification (Ed25519 with canonical points only); weak keys are refused.
+pub(crate) fn verify(public: &[u8; 32], label: &str, parts: &[&[u8]], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(public).is_ok_and(|key| {
+        !key.is_weak()
+            && key
+                .verify_strict(&message(label, parts), &Signature::from_bytes(signature))
+                .is_ok()
+    })
+}
+
+/// What is signed: the label keeps messages of different types apart, the parts have fixed lengths.
+fn message(label: &str, parts: &[&[u8]]) -> Vec<u8> {
+    let mut message = label.as_bytes().to_vec();
+    message.push(0);
+    parts.iter().for_each(|part| message.extend_from_slice(part));
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_low_order_are_refused() {
+        // All u-coordinates of small order (RFC 7748, section 6.1; the list of Curve25519's author), and forms above p.
+        let p_plus = |small: u8| {
+            let mut bytes = [0xff; 32];
+            bytes[0] = 0xed + small;
+            bytes[31] = 0x7f;
+            bytes
+        };
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut minus_one = p_plus(0);
+        minus_one[0] = 0xec;
+        let order_8: [[u8; 32]; 2] = [
+            [
+                0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+                0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+                0xb8, 0x00,
+            ],
+            [
+                0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+                0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+                0x11, 0x57,
+            ],
+        ];
+        for bad in [
+            [0; 32],
+            one,
+            minus_one,
+            order_8[0],
+            order_8[1],
+            p_plus(0),
+            p_plus(1),
+            p_plus(9),
+            [0xff; 32],
+        ] {
+            assert!(!is_usable(&bad), "{bad:?}");
+        }
+        let mut nine = [0; 32];
+        nine[0] = 9;
+        assert!(is_usable(&nine));
+    }
+
+    #[test]
+    fn weak_identities_and_foreign_signatures_are_refused() {
+        let key = Identity::from_secret(&[1; 32]);
+        let signature = key.sign("label", &[b"text"]);
+        assert!(verify(&key.public(), "label", &[b"text"], &signature));
+        assert!(!verify(&key.public(), "other", &[b"text"], &signature));
+        assert!(!verify(&key.public(), "label", &[b"texts"], &signature));
+        assert!(!verify(
+            &Identity::from_secret(&[2; 32]).public(),
+            "label",
+            &[b"text"],
+            &signature
+        ));
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        // Under the neutral element the signature (R, s) = (neutral, 0) would hold for any text.
+        let mut forged = [0; 64];
+        forged[0] = 1;
+        assert!(!verify(&neutral, "label", &[b"text"], &forged));
+    }
+
+    #[test]
+    fn certificates_hold_for_one_client_of_one_federation() {
+        let authority = Authority::from_secret(&[3; 32]);
+        let certificate = authority.certify(&[1; 32], 7, [9; 32]);
+        assert!(certificate.is_valid(&authority.public(), &[1; 32]));
+        assert!(!certificate.is_valid(&authority.public(), &[2; 32]));
+        assert!(
+            !Certificate {
+                client: 8,
+                ..certificate
+            }
+            .is_valid(&authority.public(), &[1; 32])
+        );
+        assert!(!certificate.is_valid(&Authority::from_secret(&[4; 32]).public(), &[1; 32]));
+    }
+
+    #[test]
+    fn no_key_is_shown() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            Identity::from_secret(&[7; 32]),
+            Authority::from_secret(&[7; 32]),
+            ServerKey::from_secret(&[7; 32])
+        );
+        assert!(!shown.contains('7'), "{shown}");
+    }
+
+    #[test]
+    fn a_sealed_text_opens_with_its_key_and_context_only() {
+        let sealed = seal(&[1; 32], b"context", b"text");
+        assert_eq!(sealed.len(), 4 + TAG_BYTES);
+        assert_eq!(open(&[1; 32], b"context", &sealed).unwrap().as_slice(), b"text");
+        assert!(open(&[2; 32], b"context", &sealed).is_none());
+        assert!(open(&[1; 32], b"other", &sealed).is_none());
+        assert!(open(&[1; 32], b"context", &sealed[1..]).is_none());
+        assert!(open(&[1; 32], b"context", &[]).is_none());
+    }
+}
