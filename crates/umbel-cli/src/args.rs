@@ -2,7 +2,9 @@
 
 pub(crate) mod audit;
 pub(crate) mod budget;
+pub(crate) mod certs;
 pub(crate) mod data;
+pub(crate) mod serve;
 
 use std::path::PathBuf;
 
@@ -10,7 +12,9 @@ use clap::{Parser, Subcommand};
 
 use self::audit::AuditArgs;
 use self::budget::BudgetArgs;
+use self::certs::CertsArgs;
 use self::data::DataArgs;
+use self::serve::{JoinArgs, RunsArgs, ServeArgs};
 
 /// Federated learning with differential privacy that can be checked.
 #[derive(Debug, Parser)]
@@ -26,7 +30,11 @@ pub(crate) enum Command {
     Budget(BudgetArgs),
     Data(DataArgs),
     Predict(PredictArgs),
+    Certs(CertsArgs),
+    Join(JoinArgs),
     Report(ReportArgs),
+    Runs(RunsArgs),
+    Serve(ServeArgs),
     Simulate(SimulateArgs),
 }
 

@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         Command::Budget(args) => commands::budget::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
+        Command::Certs(args) => commands::certs::run(&args),
+        Command::Join(args) => commands::serve::run_join(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Runs(args) => commands::runs::run(&args),
+        Command::Serve(args) => commands::serve::serve(&args),
         Command::Simulate(args) => commands::simulate::run(&args),
     };
     match result {

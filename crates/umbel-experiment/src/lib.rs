@@ -15,8 +15,8 @@ pub use settings::{
     ActivationSettings, AugmentationSettings, ClipSettings, ColumnSettings, CsvSettings, DataFiles,
     DataSettings, Experiment, FederationSettings, FormatSettings, FtrlStrategy, LossSettings,
     MechanismSettings, ModelSettings, NoiseLevel, NoiseSampler, OptimizerSettings, Overrides,
-    PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings, SettingError, SharedBudgetSettings,
-    StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings,
+    PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings, Section, SettingError,
+    SharedBudgetSettings, StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings,
 };
 pub use shared_budget::{SharedBudgetError, check_share, take_share};
 pub use summary::{

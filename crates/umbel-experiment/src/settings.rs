@@ -7,6 +7,7 @@ mod model;
 mod optimizer;
 mod partition;
 mod privacy;
+mod public;
 mod section;
 mod strategy;
 
@@ -27,8 +28,7 @@ pub use self::privacy::{
     ClipSettings, FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler, PrivacySettings, TrustSettings,
     UnitSettings,
 };
-use self::section::Section;
-pub use self::section::SettingError;
+pub use self::section::{Section, SettingError};
 pub use self::strategy::StrategySettings;
 use self::strategy::strategy;
 

@@ -23,8 +23,9 @@ pub struct RoundMetrics {
     /// The round's clip norm where it moves; public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Diagnostics of the simulation.
-    pub simulator_only: SimulatorOnly,
+    /// Diagnostics of a simulation; a served run has none, since they would have to be charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulator_only: Option<SimulatorOnly>,
 }
 
 /// Numbers that only a simulator sees. They are computed on the clients' data without noise and are **not covered by ε**.
@@ -69,7 +70,7 @@ pub enum Status {
 pub struct Summary {
     /// Name of the experiment.
     pub name: String,
-    /// Seed of the simulation.
+    /// Seed of the simulation; in a served run of the initial model only.
     pub seed: u64,
     /// How it ended.
     pub status: Status,
@@ -98,8 +99,9 @@ pub struct Summary {
     pub model: ModelFacts,
     /// How to check it.
     pub ledger: LedgerFacts,
-    /// What only the simulator saw: not covered by ε.
-    pub simulator_only: PartitionOnly,
+    /// What only a simulator saw: not covered by ε.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulator_only: Option<PartitionOnly>,
 }
 
 /// Quality on the public test set.
@@ -223,10 +225,10 @@ pub struct Timing {
     pub train_seconds: f64,
     /// Rounds a second of `train_seconds`.
     pub rounds_per_second: f64,
-    /// Clients trained a second of `train_seconds`.
-    pub clients_per_second: f64,
-    /// Examples visited a second of `train_seconds`.
-    pub examples_per_second: f64,
+    /// Clients trained a second of `train_seconds`; null in a served run, where it would have to be charged.
+    pub clients_per_second: Option<f64>,
+    /// Examples visited a second of `train_seconds`; null in a served run.
+    pub examples_per_second: Option<f64>,
 }
 
 /// What was trained.

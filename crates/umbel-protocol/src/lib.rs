@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod id;
 mod message;
+mod open_round;
 mod plan;
 mod run;
 mod strategy;
@@ -37,6 +38,7 @@ pub use error::{ApiMisuse, BudgetExhausted, ClientFault, HandleError, PlanError}
 pub use event::{Checkpoint, Event, Input, RoundCounts, StoreToken};
 pub use id::{ClientId, RoundId, Timestamp};
 pub use message::{ClientMessage, Invitation, Outgoing, ServerMessage};
+pub use open_round::{OpenRound, OpenRoundError};
 pub use plan::{Description, PlanSettings, PrivacyUnit, RunPlan, Sampling, Trust};
 pub use run::{ReplayMismatch, ResumeError, Resumed, Run, Sources, parameters_sha256};
 pub use strategy::{StateVector, Strategy, StrategySpec, StrategyStateError};

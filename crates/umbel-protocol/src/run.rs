@@ -24,7 +24,7 @@ pub use self::resume::{ReplayMismatch, ResumeError, Resumed};
 use crate::budget::{ReserveError, Spending};
 use crate::{
     ApiMisuse, BudgetExhausted, Checkpoint, ClientFault, ClientId, ClientMessage, CommitmentKey, Event,
-    HandleError, Input, Invitation, Opening, Outgoing, PlanError, RoundCounts, RoundId, RunPlan,
+    HandleError, Input, Invitation, OpenRound, Opening, Outgoing, PlanError, RoundCounts, RoundId, RunPlan,
     ServerMessage, StoreToken, Strategy, Timestamp,
 };
 
@@ -96,6 +96,8 @@ enum Next {
     },
     /// The charge is stored: the sum may be learnt.
     Release(Collecting),
+    /// A run was resumed with a round open, which goes on.
+    Reopen(Collecting),
     /// A run was resumed with a reservation open, which is given back.
     Void {
         round: RoundId,
@@ -383,6 +385,20 @@ impl Run {
         }
     }
 
+    /// The round that is open, or whose charge waits to be stored, with its running sum. A live server stores it with each
+    /// report before it thanks for it, and with the charge, so that no report is lost or counted twice and a charged round
+    /// can still be released after an interruption.
+    pub fn open_round(&self) -> Option<OpenRound> {
+        match &self.phase {
+            Phase::Collecting(collecting)
+            | Phase::Storing {
+                next: Next::Release(collecting),
+                ..
+            } => Some(collecting.checkpoint()),
+            _ => None,
+        }
+    }
+
     fn go_on(&mut self, next: Next) -> Result<(), HandleError> {
         match next {
             Next::Closed => self.phase = Phase::Closed,
@@ -394,6 +410,7 @@ impl Run {
                 clip_norm,
             } => self.publish(round, counts, clip_norm)?,
             Next::Release(collecting) => self.release(collecting)?,
+            Next::Reopen(collecting) => self.phase = Phase::Collecting(collecting),
             Next::Void { round } => {
                 let reason = "the run was interrupted before the round was charged".to_owned();
                 self.store(

@@ -19,7 +19,7 @@ const PARAMETERS: &str = "parameters";
 const MECHANISM: &str = "mechanism";
 
 /// The file's content. Vectors are flat, little-endian `f32`; the round stands in the metadata.
-pub(crate) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointFault> {
+pub fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointFault> {
     let mut vectors = vec![(PARAMETERS.to_owned(), to_bytes(&checkpoint.parameters))];
     for (place, vector) in checkpoint.strategy.iter().enumerate() {
         vectors.push((
@@ -47,7 +47,7 @@ pub(crate) fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointFault
 }
 
 /// Reads what [`encode`] wrote.
-pub(crate) fn decode(content: &[u8]) -> Result<Checkpoint, CheckpointFault> {
+pub fn decode(content: &[u8]) -> Result<Checkpoint, CheckpointFault> {
     let fault = |reason: String| CheckpointFault(reason);
     let (_, metadata) = SafeTensors::read_metadata(content).map_err(|error| fault(error.to_string()))?;
     let round = metadata

@@ -7,15 +7,14 @@ use umbel_experiment::{
     PrivacyFacts,
 };
 use umbel_mechanisms::{CentralGaussian, Mechanism, NoiseKind};
+use umbel_protocol::{PrivacyUnit, RunPlan, Trust};
 use umbel_train::{Dataset, Partition};
-
-use umbel_protocol::{PrivacyUnit, Trust};
 
 use crate::Prepared;
 
-/// The promise of a run that has spent `spent`.
-pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts {
-    let settings = prepared.plan.settings();
+/// The promise of a run that has spent `spent`. `simulated` says whether coins and noise come from a seed.
+pub fn privacy(plan: &RunPlan, simulated: bool, not_covered: &[&str], spent: EpsilonBounds) -> PrivacyFacts {
+    let settings = plan.settings();
     let mechanism = &settings.mechanism;
     let (noise_std_dev, total_noise_std_dev) = mechanism.noise_std_devs(settings.rounds);
     let ftrl = ftrl(mechanism);
@@ -24,8 +23,8 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
     PrivacyFacts {
         unit: settings.unit.as_str().to_owned(),
         trust: settings.trust.as_str().to_owned(),
-        neighbors: prepared.plan.relation().as_str().to_owned(),
-        simulated: true,
+        neighbors: plan.relation().as_str().to_owned(),
+        simulated,
         epsilon,
         epsilon_lower: spent.lower.and_then(|lower| finite(lower.value())),
         epsilon_budget: settings.epsilon_budget.map(|limit| limit.value()),
@@ -34,16 +33,16 @@ pub(crate) fn privacy(prepared: &Prepared, spent: EpsilonBounds) -> PrivacyFacts
         noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
         clip_norm: mechanism.clip_norm().value(),
         adaptive_clip: adaptive_clip(mechanism),
-        sampling: prepared.plan.sampling().as_str().to_owned(),
-        sampling_rate: prepared.plan.sampling().rate().value(),
+        sampling: plan.sampling().as_str().to_owned(),
+        sampling_rate: plan.sampling().rate().value(),
         noise: noise_name(mechanism.noise_kind()).to_owned(),
         noise_std_dev,
         total_noise_std_dev,
         mechanism: if ftrl.is_some() { "dp-ftrl" } else { "gaussian" }.to_owned(),
         ftrl,
         local: local(mechanism),
-        not_covered: prepared.not_covered().into_iter().map(str::to_owned).collect(),
-        statement: statement(prepared, epsilon),
+        not_covered: not_covered.iter().map(|item| (*item).to_owned()).collect(),
+        statement: statement(plan, simulated, epsilon),
     }
 }
 
@@ -95,28 +94,34 @@ fn noise_name(kind: Option<NoiseKind>) -> &'static str {
     kind.map_or("none", NoiseKind::as_str)
 }
 
-fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
-    let settings = prepared.plan.settings();
+fn statement(plan: &RunPlan, simulated: bool, epsilon: Option<f64>) -> String {
+    let settings = plan.settings();
     match (epsilon, settings.mechanism.noise_kind()) {
         (Some(epsilon), noise) => {
             let noise = match noise {
                 Some(NoiseKind::Continuous) => "noise without the gaps of floating-point numbers",
                 _ => "noise",
             };
+            let (it, they) = if simulated {
+                ("here it comes from the seed", "here they come from the seed")
+            } else {
+                (
+                    "here it comes from the server's operating system",
+                    "here they come from the server's operating system",
+                )
+            };
             // Whether the coins of who takes part must be secret.
             let secret = match &settings.mechanism {
                 Mechanism::Matrix(mechanism) if !mechanism.plan().amplified => {
-                    format!(
-                        "{noise} that nobody knows, whoever sees who takes part; here it comes from the seed"
-                    )
+                    format!("{noise} that nobody knows, whoever sees who takes part; {it}")
                 }
                 Mechanism::Local(mechanism) if mechanism.plan().steps.is_none() => {
-                    format!("{noise} that nobody else knows; here it comes from the seed")
+                    format!("{noise} that nobody else knows; {it}")
                 }
                 Mechanism::Local(_) => {
-                    format!("{noise} and batches that nobody else knows; here they come from the seed")
+                    format!("{noise} and batches that nobody else knows; {they}")
                 }
-                _ => format!("{noise} and coins that nobody knows; here they come from the seed"),
+                _ => format!("{noise} and coins that nobody knows; {they}"),
             };
             // A bound is rounded up.
             let epsilon = (epsilon * 1e4).ceil() / 1e4;
@@ -134,7 +139,7 @@ fn statement(prepared: &Prepared, epsilon: Option<f64>) -> String {
                             "replacement of a client's data by any other",
                         ),
                     };
-                    let most = prepared.plan.charges(settings.rounds);
+                    let most = plan.charges(settings.rounds);
                     format!(
                         "Whoever sees everything that a client sends, the server too, learns almost the same {what}: {promised}, \
                          {relation}, noise added by each client, at most {most} rounds each. That holds for {secret}."

@@ -6,10 +6,10 @@
 //! bytes whatever the number of threads, and a run that was interrupted goes on as if nothing had happened.
 
 mod auditor;
-mod checkpoint;
+pub mod checkpoint;
 mod data;
 mod error;
-mod facts;
+pub mod facts;
 mod mechanism;
 mod model;
 mod predict;
@@ -18,15 +18,17 @@ mod private_steps;
 mod session;
 mod simulate;
 mod tally;
+mod task;
 mod world;
 
 pub use auditor::Auditor;
 pub use checkpoint::CheckpointFault;
 pub use data::{Data, DataReader};
 pub use error::SimulateError;
-pub use predict::{Prediction, Predictions, predict_file};
+pub use predict::{Prediction, Predictions, model_file, predict_file};
 pub use prepare::Prepared;
 pub use session::choose_seed;
 pub use simulate::{Options, Progress, simulate};
+pub use task::{ClientTask, ServerTask};
 pub use umbel_protocol::BudgetExhausted;
 pub use world::{Recorder, Step, World};

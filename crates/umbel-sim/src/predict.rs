@@ -1,9 +1,12 @@
 //! Predictions of a run's model: the same preprocessing as in training, from what lies in the run directory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use umbel_experiment::{Experiment, FormatSettings, Overrides, RunFile, read_file};
-use umbel_train::{Dataset, TrainingWorkspace, from_safetensors, predict, safetensors_metadata};
+use umbel_train::{
+    Dataset, Model, TrainingWorkspace, from_safetensors, predict, safetensors_metadata, to_safetensors,
+};
 
 use crate::SimulateError;
 use crate::data::DataReader;
@@ -137,8 +140,21 @@ fn check_shape(dataset: &Dataset, trained: Option<&String>, input: &Path) -> Res
     }
 }
 
+/// The bytes of `model.safetensors` after `rounds` rounds: the parameters, and what a prediction needs to know besides. Of `data`, any
+/// of the task, only the shape and the number of classes count.
+pub fn model_file(name: &str, model: &dyn Model, data: &Dataset, parameters: &[f32], rounds: u64) -> Vec<u8> {
+    let metadata = BTreeMap::from([
+        ("classes".to_owned(), data.n_classes().to_string()),
+        ("format".to_owned(), "umbel-model-v1".to_owned()),
+        ("name".to_owned(), name.to_owned()),
+        ("rounds".to_owned(), rounds.to_string()),
+        ("shape".to_owned(), shape_text(data.shape())),
+    ]);
+    to_safetensors(model, parameters, &metadata)
+}
+
 /// A shape as it stands in the metadata of a model file, such as `28 × 28`.
-pub(crate) fn shape_text(shape: &[usize]) -> String {
+fn shape_text(shape: &[usize]) -> String {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     sizes.join(" × ")
 }

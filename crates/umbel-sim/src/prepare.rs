@@ -248,7 +248,7 @@ fn declared_examples(experiment: &Experiment, partition: &Partition) -> Result<u
     }
 }
 
-fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
+pub(crate) fn training(experiment: &Experiment) -> Result<LocalTraining, SimulateError> {
     let settings = &experiment.training;
     let refuse = |key| {
         move |error: umbel_train::SettingError| SimulateError::Setting {
@@ -300,7 +300,7 @@ pub(crate) fn to_single(value: f64) -> f32 {
     value as f32
 }
 
-fn plan(
+pub(crate) fn plan(
     experiment: &Experiment,
     clients: u64,
     examples: u64,

@@ -1,6 +1,5 @@
 //! `umbel simulate`, from an experiment to a run directory.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -13,9 +12,8 @@ use umbel_experiment::{
     read_file,
 };
 use umbel_protocol::BudgetExhausted;
-use umbel_train::to_safetensors;
 
-use crate::predict::shape_text;
+use crate::predict::model_file;
 use crate::session::Session;
 use crate::{Prepared, SimulateError, Step, World, facts};
 
@@ -100,8 +98,8 @@ fn timing(world: &World<'_>, rounds: u64, train_seconds: f64) -> Timing {
         total_seconds: 0.0,
         train_seconds,
         rounds_per_second: rate(rounds),
-        clients_per_second: rate(world.clients_trained()),
-        examples_per_second: rate(world.examples_seen()),
+        clients_per_second: Some(rate(world.clients_trained())),
+        examples_per_second: Some(rate(world.examples_seen())),
     }
 }
 
@@ -114,14 +112,15 @@ fn finish(
     timing: impl Fn() -> Timing,
 ) -> Result<Summary, SimulateError> {
     let settings = prepared.plan.settings();
-    let metadata = BTreeMap::from([
-        ("classes".to_owned(), prepared.train.n_classes().to_string()),
-        ("format".to_owned(), "umbel-model-v1".to_owned()),
-        ("name".to_owned(), prepared.experiment.name.clone()),
-        ("rounds".to_owned(), session.rounds.len().to_string()),
-        ("shape".to_owned(), shape_text(prepared.train.shape())),
-    ]);
-    let model = to_safetensors(prepared.model.as_ref(), world.run().parameters(), &metadata);
+    let rounds = session.rounds.len() as u64;
+    let name = &prepared.experiment.name;
+    let model = model_file(
+        name,
+        prepared.model.as_ref(),
+        &prepared.train,
+        world.run().parameters(),
+        rounds,
+    );
     let model_sha256: ledger::Digest = Sha256::digest(&model).into();
     session.directory()?.write(RunFile::Model, &model)?;
     drop(model);
@@ -157,16 +156,16 @@ fn finish(
         cohort: settings.cohort,
         last: session.rounds.last().map(evaluation),
         best: best.map(evaluation),
-        privacy: facts::privacy(prepared, world.run().spent()),
+        privacy: facts::privacy(&prepared.plan, true, &prepared.not_covered(), world.run().spent()),
         timing: timing(),
         peak_rss_bytes: Summary::peak_rss_bytes(),
         model_sha256: to_hex(&model_sha256),
         model: facts::model(prepared),
         ledger: session.ledger_facts(),
-        simulator_only: PartitionOnly {
+        simulator_only: Some(PartitionOnly {
             covered_by_epsilon: false,
             partition: facts::partition(&prepared.experiment.data, &prepared.train, &prepared.partition),
-        },
+        }),
     };
     let mut text = serde_json::to_string_pretty(&summary).map_err(json_fault)?;
     text.push('\n');

@@ -305,7 +305,7 @@ impl<'a> World<'a> {
                         epsilon_lower: lower.and_then(finite),
                         delta: self.prepared.plan.settings().delta.value(),
                         clip_norm: self.prepared.adaptive_clip().map(|_| clip_norm.value()),
-                        simulator_only: tally.simulator_only(counts),
+                        simulator_only: Some(tally.simulator_only(counts)),
                     }));
                 }
                 Event::Ended { status, exhausted } => step = Some(Step::Ended { status, exhausted }),

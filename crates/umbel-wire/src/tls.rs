@@ -12,12 +12,20 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use webpki::{BorrowedCertRevocationList, EndEntityCert};
 
 /// The most bytes of a PEM file: a thousand certificates, and no device file without end.
 const MAX_PEM_BYTES: u64 = 4 << 20;
+
+/// What a client's name follows in its certificate.
+pub const CLIENT_URI: &str = "umbel://client/";
+
+/// The most bytes of a client's name.
+const MAX_NAME_BYTES: usize = 200;
 
 /// The protocol that is spoken inside: gRPC needs HTTP/2.
 const ALPN: &[u8] = b"h2";
@@ -36,6 +44,9 @@ pub struct TlsFiles {
     /// The certificates of the authorities, one of which must have signed for the other side. No other authority, those
     /// of the operating system included, is trusted.
     pub authority: PathBuf,
+    /// The authorities' lists of revoked certificates, in PEM; for a server. With it a client of an authority without a list,
+    /// or with one that has expired, is refused too.
+    pub revoked: Option<PathBuf>,
 }
 
 /// Why TLS cannot be set up: always a file, and what is wrong with it.
@@ -87,13 +98,7 @@ pub enum TlsError {
 /// A file that cannot be read or used.
 pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
-    let authorities = Arc::new(authorities(&files.authority)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(&provider))
-        .build()
-        .map_err(|error| TlsError::Authority {
-            path: files.authority.clone(),
-            source: rustls::Error::General(error.to_string()),
-        })?;
+    let verifier = client_verifier(files)?;
     let (certificates, key) = identity(files)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -105,6 +110,52 @@ pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// What judges the certificates of clients. A server may ask it again, with newer files, about a client whose connection is open
+/// already.
+///
+/// # Errors
+///
+/// A file that cannot be read or used.
+pub fn client_verifier(files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let authorities = Arc::new(authorities(&files.authority)?);
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider());
+    if let Some(path) = &files.revoked {
+        verifier = verifier
+            .with_crls(revocation_lists(path)?)
+            .only_check_end_entity_revocation()
+            .enforce_revocation_expiration();
+    }
+    verifier.build().map_err(|error| TlsError::Authority {
+        path: files.revoked.as_ref().unwrap_or(&files.authority).clone(),
+        source: rustls::Error::General(error.to_string()),
+    })
+}
+
+/// The name that a client's certificate gives it: the last part of the first `umbel://client/NAME` among its alternative names,
+/// or else the first name of a host. `None` if there is neither.
+pub fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = EndEntityCert::try_from(certificate).ok()?;
+    let of_umbel = certificate
+        .valid_uri_names()
+        .find_map(|uri| uri.strip_prefix(CLIENT_URI));
+    let name = of_umbel.or_else(|| certificate.valid_dns_names().next())?;
+    (!name.is_empty() && name.len() <= MAX_NAME_BYTES).then(|| name.to_owned())
+}
+
+/// The serial number of a certificate, by which it is revoked.
+pub fn serial_number(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    Some(EndEntityCert::try_from(certificate).ok()?.serial().to_vec())
+}
+
+/// The serial numbers on a list of revoked certificates.
+pub fn revoked_serial_numbers(list: &CertificateRevocationListDer<'_>) -> Option<Vec<Vec<u8>>> {
+    let list = BorrowedCertRevocationList::from_der(list).ok()?;
+    let serials = list
+        .into_iter()
+        .map(|revoked| Some(revoked.ok()?.serial_number.to_vec()));
+    serials.collect()
 }
 
 /// The client's side: shows its certificate, and accepts a server with the expected name from `files.authority`.
@@ -166,6 +217,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(contents(path, expected, &pem::Error::NoItemsFound));
     }
     Ok(certificates)
+}
+
+/// All lists of revoked certificates of a file, at least one.
+fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let expected = "lists of revoked certificates in PEM (`BEGIN X509 CRL`)";
+    let lists = CertificateRevocationListDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| contents(path, expected, &error))?;
+    if lists.is_empty() {
+        return Err(contents(path, expected, &pem::Error::NoItemsFound));
+    }
+    Ok(lists)
 }
 
 fn contents(path: &Path, expected: &'static str, error: &pem::Error) -> TlsError {

@@ -44,7 +44,15 @@ pub enum ConnectError {
         /// What was given.
         address: String,
     },
-    /// The server was not reached, or the two sides did not accept each other.
+    /// The two sides do not accept each other: trying again would not help.
+    #[error("cannot connect to `{address}`: {reason}")]
+    Refused {
+        /// What was given.
+        address: String,
+        /// What went wrong, in one sentence.
+        reason: String,
+    },
+    /// The server was not reached.
     #[error("cannot connect to `{address}`: {reason}")]
     Unreachable {
         /// What was given.
@@ -93,9 +101,12 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel
             async move { io::Result::Ok(TokioIo::new(dial(&host, port, name, config).await?)) }
         }))
         .await
-        .map_err(|error| ConnectError::Unreachable {
-            address: address.to_owned(),
-            reason: explain(&error),
+        .map_err(|error| {
+            let (address, reason) = (address.to_owned(), explain(&error));
+            match is_refusal(&error) {
+                true => ConnectError::Refused { address, reason },
+                false => ConnectError::Unreachable { address, reason },
+            }
         })
 }
 
@@ -139,6 +150,11 @@ pub async fn handshake(
     Ok(stream)
 }
 
+/// Tells in words why a certificate was refused.
+pub fn explain_certificate(error: &Error) -> String {
+    explain_tls(error)
+}
+
 /// tonic's server with limits on everything that a peer can make it hold; the caller adds services and connections.
 pub fn server_builder() -> Server {
     Server::builder()
@@ -159,11 +175,37 @@ pub fn peer_certificate<T>(request: &Request<T>) -> Option<CertificateDer<'stati
     info.peer_certs()?.first().cloned()
 }
 
+/// The certificates that the sender of `request` showed, its own first. `None` without TLS.
+pub fn peer_certificates<T>(request: &Request<T>) -> Option<Arc<Vec<CertificateDer<'static>>>> {
+    request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?
+        .peer_certs()
+}
+
 /// What went wrong, in words for the person who has to set it right.
 ///
 /// Looks through `error` and its causes for a TLS error, because the outermost message is no more than `transport
 /// error`.
 pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = innermost(error);
+    match innermost.downcast_ref::<Error>() {
+        Some(error) => explain_tls(error),
+        None => {
+            let text = innermost.to_string();
+            alert_in(&text).map_or(text, str::to_owned)
+        }
+    }
+}
+
+/// Whether `error` is that the two sides do not accept each other, and not one of the network.
+pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let innermost = innermost(error);
+    innermost.downcast_ref::<Error>().is_some() || alert_in(&innermost.to_string()).is_some()
+}
+
+/// The cause of all causes.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut innermost = error;
     loop {
         // An `io::Error` is transparent to `source`: what it wraps is reached only by `get_ref`.
@@ -173,25 +215,26 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
             .map(|wrapped| wrapped as &(dyn std::error::Error + 'static));
         match wrapped.or_else(|| innermost.source()) {
             Some(cause) => innermost = cause,
-            None => break,
-        }
-    }
-    match innermost.downcast_ref::<Error>() {
-        Some(error) => explain_tls(error),
-        // HTTP/2 keeps of an error of its connection only the text. An alert after the handshake, which is how a server of
-        // TLS 1.3 refuses a client's certificate, comes that way.
-        None => {
-            let text = innermost.to_string();
-            let alert = ALERTS
-                .iter()
-                .find(|(alert, _)| text == Error::AlertReceived(*alert).to_string());
-            alert.map_or(text, |(_, reason)| (*reason).to_owned())
+            None => return innermost,
         }
     }
 }
 
+/// HTTP/2 keeps of an error of its connection only the text. An alert after the handshake, which is how a server of TLS 1.3 refuses
+/// a client's certificate, comes that way.
+fn alert_in(text: &str) -> Option<&'static str> {
+    let alert = ALERTS
+        .iter()
+        .find(|(alert, _)| text == Error::AlertReceived(*alert).to_string());
+    alert.map(|(_, reason)| *reason)
+}
+
 /// What a peer's alerts mean here.
-const ALERTS: [(AlertDescription, &str); 7] = [
+const ALERTS: [(AlertDescription, &str); 9] = [
+    (
+        AlertDescription::AccessDenied,
+        "the peer does not let this side in",
+    ),
     (
         AlertDescription::BadCertificate,
         "the peer does not accept this side's certificate",
@@ -220,6 +263,10 @@ const ALERTS: [(AlertDescription, &str); 7] = [
         AlertDescription::UnknownCA,
         "the peer does not trust the authority of this side's certificate",
     ),
+    (
+        AlertDescription::UnsupportedCertificate,
+        "the peer says that this side's certificate is for another purpose",
+    ),
 ];
 
 fn explain_tls(error: &Error) -> String {
@@ -231,6 +278,13 @@ fn explain_tls(error: &Error) -> String {
         // A bad signature is what another authority of the same name gives.
         Error::InvalidCertificate(CertificateError::BadSignature | CertificateError::UnknownIssuer) => {
             Some("the peer's certificate is not from an authority in this side's `authority` file")
+        }
+        Error::InvalidCertificate(CertificateError::Revoked) => Some("the peer's certificate is revoked"),
+        Error::InvalidCertificate(
+            CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. },
+        ) => Some("the list of revoked certificates has expired"),
+        Error::InvalidCertificate(CertificateError::UnknownRevocationStatus) => {
+            Some("no list of revoked certificates covers the peer's certificate")
         }
         Error::NoCertificatesPresented => Some("the peer showed no certificate"),
         Error::PeerIncompatible(

@@ -195,7 +195,9 @@ fn describe(summary: &Summary, directory: &Path) -> String {
     }
     lines.push(format!(
         "  time           {:.1} s; {:.0} clients and {:.0} examples a second in rounds",
-        summary.timing.total_seconds, summary.timing.clients_per_second, summary.timing.examples_per_second
+        summary.timing.total_seconds,
+        summary.timing.clients_per_second.unwrap_or(0.0),
+        summary.timing.examples_per_second.unwrap_or(0.0)
     ));
     lines.push(format!(
         "  model          {} (sha256 {}…)",

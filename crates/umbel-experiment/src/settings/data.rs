@@ -146,6 +146,16 @@ impl FormatSettings {
 }
 
 impl DataFiles {
+    /// Reads the table under `key`, `train` or `test`, of a section of data in the given format; relative paths count from
+    /// `directory`.
+    ///
+    /// # Errors
+    ///
+    /// A setting that is missing, unknown or out of range.
+    pub fn read(data: &mut Section, key: &str, format: &str, directory: &Path) -> Result<Self, SettingError> {
+        files(data, key, format, directory)
+    }
+
     fn to_value(&self) -> Value {
         let mut table = Table::new();
         table.insert("examples".to_owned(), path(&self.examples));

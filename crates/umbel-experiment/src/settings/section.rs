@@ -49,16 +49,16 @@ pub enum SettingError {
     },
 }
 
-/// One table, whose keys have been checked against those that are known.
+/// One table, whose keys have been checked against those that are known. Each reading call takes a key out.
 #[derive(Debug)]
-pub(super) struct Section {
+pub struct Section {
     path: String,
     table: Table,
 }
 
 impl Section {
     /// Takes `table`, named `path`, whose keys must all be among `known`.
-    pub(super) fn new(path: &str, table: Table, known: &[&str]) -> Result<Self, SettingError> {
+    pub fn new(path: &str, table: Table, known: &[&str]) -> Result<Self, SettingError> {
         for key in table.keys() {
             if !known.contains(&key.as_str()) {
                 let nearest = known.iter().max_by(|left, right| {
@@ -79,21 +79,22 @@ impl Section {
     }
 
     /// The full name of `key`.
-    pub(super) fn name(&self, key: &str) -> String {
+    pub fn name(&self, key: &str) -> String {
         join(&self.path, key)
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
+    /// Whether `key` is there and was not taken yet.
+    pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
     /// Whether `key` is a table.
-    pub(super) fn is_table(&self, key: &str) -> bool {
+    pub fn is_table(&self, key: &str) -> bool {
         matches!(self.table.get(key), Some(Value::Table(_)))
     }
 
     /// An error about `key`.
-    pub(super) fn refuse<T>(
+    pub fn refuse<T>(
         &self,
         key: &str,
         expected: impl Into<String>,
@@ -107,14 +108,15 @@ impl Section {
     }
 
     /// The value of `key`, or an error that it is missing.
-    pub(super) fn require<T>(&self, key: &str, expected: &str, value: Option<T>) -> Result<T, SettingError> {
+    pub fn require<T>(&self, key: &str, expected: &str, value: Option<T>) -> Result<T, SettingError> {
         value.ok_or_else(|| SettingError::Missing {
             key: self.name(key),
             expected: expected.to_owned(),
         })
     }
 
-    pub(super) fn text(&mut self, key: &str, expected: &str) -> Result<Option<String>, SettingError> {
+    /// A text.
+    pub fn text(&mut self, key: &str, expected: &str) -> Result<Option<String>, SettingError> {
         match self.table.remove(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -122,7 +124,8 @@ impl Section {
         }
     }
 
-    pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>, SettingError> {
+    /// True or false.
+    pub fn flag(&mut self, key: &str) -> Result<Option<bool>, SettingError> {
         match self.table.remove(key) {
             None => Ok(None),
             Some(Value::Boolean(flag)) => Ok(Some(flag)),
@@ -131,7 +134,7 @@ impl Section {
     }
 
     /// A number that passes `check`; whole numbers are taken for real ones.
-    pub(super) fn number(
+    pub fn number(
         &mut self,
         key: &str,
         expected: &str,
@@ -155,7 +158,7 @@ impl Section {
     }
 
     /// A whole number of at least `least`.
-    pub(super) fn count(&mut self, key: &str, least: u64) -> Result<Option<u64>, SettingError> {
+    pub fn count(&mut self, key: &str, least: u64) -> Result<Option<u64>, SettingError> {
         let expected = format!("a whole number of at least {least}");
         match self.table.remove(key) {
             None => Ok(None),
@@ -168,7 +171,7 @@ impl Section {
     }
 
     /// A list whose items all pass `item`.
-    pub(super) fn list<T>(
+    pub fn list<T>(
         &mut self,
         key: &str,
         expected: &str,
@@ -185,7 +188,7 @@ impl Section {
     }
 
     /// A list of whole numbers of at least 1, which is not empty.
-    pub(super) fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
+    pub fn counts(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
         match self.counts_or_none(key)? {
             Some(counts) if counts.is_empty() => {
                 self.refuse(key, "a list of whole numbers of at least 1", "[]")
@@ -195,7 +198,7 @@ impl Section {
     }
 
     /// A list of whole numbers of at least 1, which may be empty.
-    pub(super) fn counts_or_none(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
+    pub fn counts_or_none(&mut self, key: &str) -> Result<Option<Vec<usize>>, SettingError> {
         let count = |item: &Value| {
             let number = item.as_integer().and_then(|number| usize::try_from(number).ok());
             number.filter(|&count| count >= 1)
@@ -204,7 +207,7 @@ impl Section {
     }
 
     /// A path, which counts from `directory` where it is relative, as an absolute one.
-    pub(super) fn path(
+    pub fn path(
         &mut self,
         key: &str,
         expected: &str,
@@ -220,8 +223,18 @@ impl Section {
         Ok(Some(std::path::absolute(&joined).unwrap_or(joined)))
     }
 
+    /// A list of texts, none of them empty.
+    pub fn texts(&mut self, key: &str) -> Result<Option<Vec<String>>, SettingError> {
+        let text = |item: &Value| {
+            item.as_str()
+                .filter(|text| !text.is_empty())
+                .map(ToOwned::to_owned)
+        };
+        self.list(key, "a list of texts", text)
+    }
+
     /// The table under `key`, with its keys checked.
-    pub(super) fn section(&mut self, key: &str, known: &[&str]) -> Result<Option<Self>, SettingError> {
+    pub fn section(&mut self, key: &str, known: &[&str]) -> Result<Option<Self>, SettingError> {
         match self.table.remove(key) {
             None => Ok(None),
             Some(Value::Table(table)) => Self::new(&self.name(key), table, known).map(Some),
@@ -230,7 +243,7 @@ impl Section {
     }
 
     /// The table under `key` with its `kind`, which must be one of `kinds` and says which other keys are known.
-    pub(super) fn kind_section(
+    pub fn kind_section(
         &mut self,
         key: &str,
         kinds: &[(&'static str, &[&str])],
@@ -239,7 +252,7 @@ impl Section {
     }
 
     /// As [`kind_section`](Self::kind_section), where the kind stands under another key, `tag`.
-    pub(super) fn tagged_section(
+    pub fn tagged_section(
         &mut self,
         key: &str,
         tag: &str,
@@ -253,7 +266,7 @@ impl Section {
     }
 
     /// The list of tables under `key`, each with its `kind`.
-    pub(super) fn kind_sections(
+    pub fn kind_sections(
         &mut self,
         key: &str,
         kinds: &[(&'static str, &[&str])],

@@ -4,7 +4,7 @@ use std::fmt;
 
 use umbel_mechanisms::IntegerSum;
 
-use crate::{ClientFault, ClientId, ClientMessage, RoundCounts, RoundId, Timestamp};
+use crate::{ClientFault, ClientId, ClientMessage, OpenRound, RoundCounts, RoundId, Timestamp};
 
 /// The sealed sum of a round and who is in it. Memory: one integer a parameter and nine bytes a member of the cohort.
 pub(super) struct Collecting {
@@ -34,6 +34,36 @@ impl Collecting {
         }
     }
 
+    /// Goes on with a round that was open when the run was interrupted: the same cohort, and every report counted once.
+    pub(super) fn reopen(open: OpenRound) -> Self {
+        let OpenRound {
+            round,
+            deadline,
+            cohort,
+            reported,
+            sum,
+        } = open;
+        Self {
+            round,
+            deadline,
+            cohort,
+            n_invited: 0,
+            reported,
+            sum,
+        }
+    }
+
+    /// Everything from which the round can go on.
+    pub(super) fn checkpoint(&self) -> OpenRound {
+        OpenRound {
+            round: self.round,
+            deadline: self.deadline,
+            cohort: self.cohort.clone(),
+            reported: self.reported.clone(),
+            sum: self.sum.clone(),
+        }
+    }
+
     pub(super) fn round(&self) -> RoundId {
         self.round
     }
@@ -48,11 +78,12 @@ impl Collecting {
         now >= self.deadline
     }
 
-    /// The next client to invite.
+    /// The next client to invite: those that have reported before an interruption are not asked again.
     pub(super) fn next_invitation(&mut self) -> Option<ClientId> {
-        let client = self.cohort.get(self.n_invited)?;
-        self.n_invited += 1;
-        Some(ClientId(*client))
+        let waiting = self.reported.get(self.n_invited..)?;
+        let place = self.n_invited + waiting.iter().position(|reported| !reported)?;
+        self.n_invited = place + 1;
+        self.cohort.get(place).copied().map(ClientId)
     }
 
     /// Adds one report to the sum and gives its memory back. What is refused changes nothing.

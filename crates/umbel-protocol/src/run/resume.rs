@@ -1,8 +1,9 @@
 //! Going on after an interruption.
 
+use super::collecting::Collecting;
 use super::header::header;
 use super::{Next, Run, Sources, parameters_sha256};
-use crate::{Checkpoint, PlanError, RoundId, RunPlan, Sampling};
+use crate::{Checkpoint, OpenRound, PlanError, RoundId, RunPlan, Sampling};
 use umbel_accounting::ledger::{Body, Digest, Header, Order, Resume, VerifiedLedger, from_hex, to_hex};
 
 /// Where an interrupted run goes on: what its ledger says, and its last checkpoint.
@@ -10,7 +11,10 @@ use umbel_accounting::ledger::{Body, Digest, Header, Order, Resume, VerifiedLedg
 pub struct Resumed {
     charged: u64,
     checkpoint: Option<Checkpoint>,
+    /// The last charge's commitment to who was invited and who reported.
+    counts_commitment: String,
     header: Header,
+    open_round: Option<OpenRound>,
     order: Order,
     /// Hash of the model of each released round.
     releases: Vec<(u64, Digest)>,
@@ -83,10 +87,14 @@ impl Resumed {
     /// Reads from a verified ledger where the run stands.
     pub fn new(ledger: &VerifiedLedger, checkpoint: Option<Checkpoint>) -> Self {
         let mut charged = 0;
+        let mut counts_commitment = String::new();
         let mut releases = Vec::new();
         for record in ledger.records() {
             match record {
-                Body::Charge(charge) => charged = charge.round,
+                Body::Charge(charge) => {
+                    charged = charge.round;
+                    counts_commitment.clone_from(&charge.counts_commitment);
+                }
                 // A text that is no hash becomes zeros, which no model has.
                 Body::Release(release) => {
                     releases.push((release.round, from_hex(&release.model_sha256).unwrap_or_default()));
@@ -97,7 +105,9 @@ impl Resumed {
         Self {
             charged,
             checkpoint,
+            counts_commitment,
             header: ledger.header().clone(),
+            open_round: None,
             order: ledger.order(),
             releases,
         }
@@ -105,6 +115,20 @@ impl Resumed {
 }
 
 impl Resumed {
+    /// Goes on with the round that was open, rather than voiding it or, if it was charged, losing it. For a live run; a
+    /// simulation plays rounds again. A round that the ledger does not know as open or charged is passed over.
+    #[must_use]
+    pub fn with_open_round(mut self, open_round: OpenRound) -> Self {
+        self.open_round = (!self.header.simulated).then_some(open_round);
+        self
+    }
+
+    /// The stored state of `round`, if there is one and its reports have `length` coordinates.
+    fn take_open_round(&mut self, round: u64, length: usize) -> Option<Collecting> {
+        let open = self.open_round.take()?;
+        (open.round.0 == round && open.sum.dimension() == length).then(|| Collecting::reopen(open))
+    }
+
     /// The hash that the ledger holds of the model after `round`.
     fn recorded_model(&self, round: u64) -> String {
         match self.releases.iter().find(|(released, _)| *released == round) {
@@ -130,10 +154,12 @@ impl Replay {
 impl Run {
     /// Goes on with an interrupted run. `initial` are the parameters that it began with.
     ///
-    /// A reservation that was not charged is voided. In a simulation, rounds after the checkpoint that are already charged
+    /// A reservation that was not charged is voided, unless its round goes on ([`Resumed::with_open_round`]). In a simulation, rounds after the checkpoint that are already charged
     /// are done again without a new charge: the same coins and the same noise give the same release, which is compared with
     /// the ledger's. In a live run, where coins and noise would be drawn afresh, the checkpoint must be the last release on
-    /// the ledger, and a round that was charged but not released is lost: its charge stays.
+    /// the ledger, and a round that was charged but not released is released now from its stored sum; without that it is
+    /// lost, and its charge stays. Noise drawn before the interruption was never visible, so drawing it afresh releases the
+    /// sum once.
     pub fn resume(
         plan: RunPlan,
         sources: Sources,
@@ -163,14 +189,17 @@ impl Run {
                 got: format!("the model of round {at}"),
             });
         }
-        let open_round = match resumed.order {
-            Order::Closed => return Err(ResumeError::Closed),
-            Order::Reserved { round } => Some(RoundId(round)),
-            Order::Charged { .. } | Order::Empty | Order::Idle { .. } | Order::Interrupted { .. } => None,
-        };
+        if resumed.order == Order::Closed {
+            return Err(ResumeError::Closed);
+        }
         let resumed_at = if simulated { at } else { resumed.charged };
 
         let mut run = Self::idle(plan, sources, initial, n_threads)?;
+        let length = run.mechanism.quantizer().report_length(run.parameters.len());
+        let open = match resumed.order {
+            Order::Charged { round } | Order::Reserved { round } => resumed.take_open_round(round, length),
+            _ => None,
+        };
         run.spending.restore(resumed.charged).map_err(PlanError::from)?;
         if let Some(checkpoint) = resumed.checkpoint.take() {
             run.take_checkpoint(checkpoint, &resumed.recorded_model(at))?;
@@ -186,9 +215,36 @@ impl Run {
                 drop(run.draw_cohort(RoundId(round)));
             }
         }
-        let next = match open_round {
-            Some(round) => Next::Void { round },
-            None => Next::Idle,
+        let next = match resumed.order {
+            Order::Reserved { round } => match open {
+                Some(collecting) => {
+                    run.spending
+                        .restore(resumed.charged + 1)
+                        .map_err(PlanError::from)?;
+                    Next::Reopen(collecting)
+                }
+                None => Next::Void {
+                    round: RoundId(round),
+                },
+            },
+            Order::Charged { round } => match open {
+                Some(collecting) => {
+                    let opening = run
+                        .sources
+                        .commitment
+                        .open_counts(collecting.round(), collecting.counts());
+                    if to_hex(&opening.commitment()) != resumed.counts_commitment {
+                        return Err(ResumeError::Checkpoint {
+                            expected: format!("the sum that the charge of round {round} is for"),
+                            got: "the sum of another moment".to_owned(),
+                        });
+                    }
+                    run.rounds = round - 1;
+                    Next::Release(collecting)
+                }
+                None => Next::Idle,
+            },
+            Order::Closed | Order::Empty | Order::Idle { .. } | Order::Interrupted { .. } => Next::Idle,
         };
         run.store(Body::Resume(Resume { released }), None, next);
         Ok(run)

@@ -13,8 +13,8 @@ use umbel_protocol::{ClientMessage, ClientRound, Invitation, RoundId, Timestamp}
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, UploadPart, UploadResponse,
-    check_in_response,
+    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, RefuseRequest, RefuseResponse,
+    TermsRequest, TermsResponse, UploadPart, UploadResponse, check_in_response,
 };
 use umbel_wire::tls::{client_config, server_config};
 use umbel_wire::{
@@ -41,7 +41,11 @@ impl Federation for OneRound {
         let answer = Some(check_in_response::Answer::Invitation(
             self.invitation.message().clone(),
         ));
-        Ok(Response::new(CheckInResponse { now, answer }))
+        Ok(Response::new(CheckInResponse {
+            now,
+            answer,
+            ledger_line: Default::default(),
+        }))
     }
 
     async fn download(
@@ -65,6 +69,14 @@ impl Federation for OneRound {
             .send(report)
             .map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(UploadResponse { round: self.round.0 }))
+    }
+
+    async fn terms(&self, _: Request<TermsRequest>) -> Result<Response<TermsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn refuse(&self, _: Request<RefuseRequest>) -> Result<Response<RefuseResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
     }
 }
 
@@ -117,7 +129,11 @@ async fn a_round_crosses_the_network_unchanged() {
     let authority = Authority::new("ours");
     let (sent, mut client, mut reports) = open_round(&authority).await;
 
-    let answer = client.check_in(CheckInRequest {}).await.unwrap().into_inner();
+    let answer = client
+        .check_in(CheckInRequest { hold_millis: 0 })
+        .await
+        .unwrap()
+        .into_inner();
     let now = decode_moment("now", answer.now.as_ref()).unwrap();
     let Some(check_in_response::Answer::Invitation(message)) = answer.answer else {
         panic!("an invitation")

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -29,7 +31,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let folder = TempDir::new().expect("a folder");
         let certificate = params.self_signed(&key).expect("a certificate");
         write(folder.path().join("authority.pem"), &certificate.pem());
@@ -77,7 +79,39 @@ impl Authority {
             certificate: write(self.file(&format!("{file}.pem")), &certificate.pem()),
             key: write(self.file(&format!("{file}-key.pem")), &key.serialize_pem()),
             authority: self.file("authority.pem"),
+            revoked: None,
         }
+    }
+
+    /// A list of revoked certificates that names the one in `certificate`.
+    pub(crate) fn revoke(&self, certificate: &Path) -> PathBuf {
+        let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
+        let serial = umbel_wire::tls::serial_number(&certificate).expect("a serial number");
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        self.list(vec![revoked], 2100)
+    }
+
+    /// An empty list that is good until a year begins.
+    pub(crate) fn revoke_nobody_until(&self, year: i32) -> PathBuf {
+        self.list(Vec::new(), year)
+    }
+
+    fn list(&self, revoked_certs: Vec<RevokedCertParams>, until: i32) -> PathBuf {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2000, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).expect("a list");
+        write(self.file("revoked.pem"), &list.pem().expect("PEM"))
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -14,10 +15,10 @@ use tonic::{Request, Response, Status, Streaming};
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, UploadPart, UploadResponse, Wait,
-    check_in_response,
+    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, RefuseRequest, RefuseResponse,
+    TermsRequest, TermsResponse, UploadPart, UploadResponse, Wait, check_in_response,
 };
-use umbel_wire::tls::{TlsFiles, client_config, server_config};
+use umbel_wire::tls::{TlsFiles, client_config, client_verifier, server_config};
 use umbel_wire::transport;
 
 use crate::support::{Authority, Server, serve, write};
@@ -34,7 +35,11 @@ impl Federation for Waiting {
         let certificate = certificate.ok_or_else(|| Status::unauthenticated("no certificate"))?;
         let retry_after_millis = certificate.len() as u64;
         let answer = Some(check_in_response::Answer::Wait(Wait { retry_after_millis }));
-        Ok(Response::new(CheckInResponse { now: None, answer }))
+        Ok(Response::new(CheckInResponse {
+            now: None,
+            answer,
+            ledger_line: Bytes::new(),
+        }))
     }
 
     async fn download(&self, _: Request<DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
@@ -43,6 +48,14 @@ impl Federation for Waiting {
 
     async fn upload(&self, _: Request<Streaming<UploadPart>>) -> Result<Response<UploadResponse>, Status> {
         Err(Status::failed_precondition("no round is open"))
+    }
+
+    async fn terms(&self, _: Request<TermsRequest>) -> Result<Response<TermsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn refuse(&self, _: Request<RefuseRequest>) -> Result<Response<RefuseResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
     }
 }
 
@@ -55,7 +68,7 @@ async fn check_in(address: &str, config: Arc<ClientConfig>) -> Result<u64, Strin
     let channel = transport::connect(address, config)
         .await
         .map_err(|error| error.to_string())?;
-    let request = Request::new(CheckInRequest {});
+    let request = Request::new(CheckInRequest { hold_millis: 0 });
     let response = FederationClient::new(channel).check_in(request).await;
     match response
         .map_err(|status| transport::explain(&status))?
@@ -161,6 +174,59 @@ async fn clients_with_the_wrong_certificate_are_refused_with_the_reason() {
         let refusal = server.refusals.recv().await.unwrap();
         assert!(refusal.contains(reason), "{refusal}");
     }
+}
+
+/// A revoked certificate opens no connection, and a call on a connection that is open already is found out by checking the
+/// certificate again.
+#[tokio::test]
+async fn a_revoked_client_is_refused_and_others_are_not() {
+    let authority = Authority::new("ours");
+    let (good, bad) = (
+        authority.client(),
+        authority.sign("client-9", "client-9", ClientAuth, (2000, 2100)),
+    );
+    let files = TlsFiles {
+        revoked: Some(authority.revoke(&bad.certificate)),
+        ..authority.server()
+    };
+    let mut server = waiting(&files).await;
+    let told = check_in(&server.address, client_config(&bad).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(told, "the peer says that this side's certificate is revoked");
+    let refusal = server.refusals.recv().await.unwrap();
+    assert!(refusal.contains("is revoked"), "{refusal}");
+    check_in(&server.address, client_config(&good).unwrap())
+        .await
+        .unwrap();
+
+    let now = rustls::pki_types::UnixTime::now();
+    let verifier = client_verifier(&files).unwrap();
+    for (files, accepted) in [(good, true), (bad, false)] {
+        let certificate = CertificateDer::from_pem_file(&files.certificate).unwrap();
+        assert_eq!(
+            verifier.verify_client_cert(&certificate, &[], now).is_ok(),
+            accepted
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_current_list_of_the_revoked_nobody_is_let_in() {
+    let authority = Authority::new("ours");
+    let files = TlsFiles {
+        revoked: Some(authority.revoke_nobody_until(2001)),
+        ..authority.server()
+    };
+    let mut server = waiting(&files).await;
+    check_in(&server.address, client_config(&authority.client()).unwrap())
+        .await
+        .unwrap_err();
+    let refusal = server.refusals.recv().await.unwrap();
+    assert!(
+        refusal.contains("list of revoked certificates has expired"),
+        "{refusal}"
+    );
 }
 
 /// Each row: a server's files, and what its client says of it.

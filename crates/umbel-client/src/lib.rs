@@ -1,0 +1,21 @@
+//! A client of a federation: trains on its own data, and sends nothing but a clipped and quantised update.
+//!
+//! [`join`] is the whole of `umbel join`; [`ClientSettings`] is its file. Before anything else the client reads the server's signed
+//! terms and judges them by its own [`Policy`]; before the first byte of an update leaves, the round stands in its own
+//! [history](History), which no server can shorten.
+
+mod error;
+mod history;
+mod join;
+mod policy;
+mod round;
+mod settings;
+mod terms;
+
+pub use error::ClientError;
+pub use history::{History, HistoryError};
+pub use join::{Joined, join};
+pub use policy::{Policy, Refusal};
+pub use round::Shuffling;
+pub use settings::{ClientData, ClientSettings};
+pub use terms::{Terms, TermsError};

@@ -1,0 +1,256 @@
+//! One round of one client: fetch the model, train, send the report.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio_stream::Stream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tracing::{debug, info, warn};
+use umbel_mechanisms::{Purpose, SimulationSeed};
+use umbel_protocol::{ClientMessage, ClientRound, Invitation};
+use umbel_sim::ClientTask;
+use umbel_train::{TrainingRng, TrainingWorkspace};
+use umbel_wire::proto::federation_client::FederationClient;
+use umbel_wire::proto::{self, DownloadRequest};
+use umbel_wire::{IncomingInvitation, OutgoingReport, transfer};
+
+use crate::{ClientError, History, Policy, Terms};
+
+/// How often a transfer that broke off is taken up again.
+const TRANSFER_TRIES: u32 = 5;
+
+/// Where the order of a client's examples comes from. It protects nothing; under a seed a test can compare a served run with a
+/// simulated one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "there are no other sources")]
+pub enum Shuffling {
+    /// The operating system.
+    System,
+    /// As a simulation with this seed shuffles the examples of the client with this number.
+    Simulated {
+        /// The simulation's seed.
+        seed: SimulationSeed,
+        /// The number that the server gave the client.
+        client: u64,
+    },
+}
+
+impl Shuffling {
+    fn generator(self, round: u64) -> Result<TrainingRng, ClientError> {
+        let key = match self {
+            Self::System => {
+                let mut key = [0; 32];
+                getrandom::fill(&mut key).map_err(|error| ClientError::System(error.to_string()))?;
+                key
+            }
+            Self::Simulated { seed, client } => seed.derive(Purpose::Shuffling, round, client),
+        };
+        Ok(TrainingRng::from_seed(key))
+    }
+}
+
+/// What a client needs in every round.
+pub(crate) struct Player {
+    pub(crate) client: FederationClient<Channel>,
+    pub(crate) task: Arc<ClientTask>,
+    pub(crate) terms: Terms,
+    pub(crate) policy: Policy,
+    pub(crate) shuffling: Shuffling,
+}
+
+/// How a round ended for this client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Played {
+    /// The report is counted, and durable.
+    Counted,
+    /// The report came to nothing; the run goes on.
+    Missed,
+}
+
+impl Player {
+    /// Takes part in the round that `invitation` announces.
+    pub(crate) async fn play(
+        &mut self,
+        invitation: &proto::Invitation,
+        history: &mut History,
+    ) -> Result<Played, ClientError> {
+        let incoming = self.accept(invitation)?;
+        let round = incoming.round().0;
+        if history.has_round(&self.terms, round) {
+            // The client was interrupted while it took part. It may have been heard; a second, different report of one round is
+            // never sent.
+            info!(round, "sits this round out: it was interrupted in it before");
+            return Ok(Played::Missed);
+        }
+        self.policy.check_round(history.participations(&self.terms))?;
+        let invitation = match self.fetch(incoming).await {
+            Ok(invitation) => invitation,
+            Err(status) => return missed(round, "download", &status),
+        };
+        let (task, mut generator) = (Arc::clone(&self.task), self.shuffling.generator(round)?);
+        let trained = tokio::task::spawn_blocking(move || train(&task, invitation, &mut generator));
+        let report = trained
+            .await
+            .map_err(|error| ClientError::System(error.to_string()))??;
+        let report = OutgoingReport::new(&report).map_err(|error| ClientError::System(error.to_string()))?;
+        // From here on the round counts, whatever becomes of the report.
+        history.begin_round(&self.terms, round, now())?;
+        match self.send(report).await {
+            Ok(()) => {
+                debug!(round, "report counted");
+                Ok(Played::Counted)
+            }
+            Err(status) => missed(round, "upload", &status),
+        }
+    }
+
+    /// Checks an invitation against the terms that were signed.
+    fn accept(&self, invitation: &proto::Invitation) -> Result<IncomingInvitation, ClientError> {
+        let header = &self.terms.header;
+        let dimension = usize::try_from(header.dimension).unwrap_or(usize::MAX);
+        let incoming = IncomingInvitation::decode(invitation, dimension)
+            .map_err(|error| ClientError::Protocol(format!("sends an invitation that is none: {error}")))?;
+        let other = |what: &str| {
+            Err(ClientError::Protocol(format!(
+                "invites to a round with another {what} than it has signed"
+            )))
+        };
+        if incoming.n_parameters() != dimension || dimension != self.task.model.n_parameters() {
+            return other("model");
+        }
+        #[allow(clippy::float_cmp, reason = "the very same number was signed")]
+        if incoming.clip_norm().value() != header.clip_norm || invitation.clip_indicator.is_some() {
+            return other("clip norm");
+        }
+        if incoming.round().0 > header.rounds {
+            return other("number of rounds");
+        }
+        Ok(incoming)
+    }
+
+    /// Fetches the model, going on where a transfer broke off.
+    async fn fetch(&mut self, mut incoming: IncomingInvitation) -> Result<Invitation, Status> {
+        let mut tries = 0;
+        loop {
+            let request = DownloadRequest {
+                round: incoming.round().0,
+                offset: incoming.received(),
+            };
+            let result = match self.client.download(request).await {
+                Ok(response) => transfer::receive_model(&mut incoming, response.into_inner()).await,
+                Err(status) => Err(status),
+            };
+            match result {
+                Ok(()) => return transfer::finish_model(incoming).await,
+                Err(status) if may_pass(&status) && tries < TRANSFER_TRIES => tries += 1,
+                Err(status) => return Err(status),
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+    }
+
+    /// Sends the report; after a broken connection the very same bytes again. That it is there already is as good.
+    async fn send(&mut self, report: OutgoingReport) -> Result<(), Status> {
+        let mut tries = 0;
+        loop {
+            match self.client.upload(parts(&report)).await {
+                Ok(_) => return Ok(()),
+                Err(status) if status.code() == Code::AlreadyExists => return Ok(()),
+                Err(status) if may_pass(&status) && tries < TRANSFER_TRIES => tries += 1,
+                Err(status) => return Err(status),
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+    }
+}
+
+fn parts(report: &OutgoingReport) -> impl Stream<Item = proto::UploadPart> + Send + use<> {
+    transfer::report_parts(report.clone())
+}
+
+/// Trains on all of the client's examples, and clips and quantises what comes out.
+fn train(
+    task: &ClientTask,
+    invitation: Invitation,
+    generator: &mut TrainingRng,
+) -> Result<ClientMessage, ClientError> {
+    let trainer = task.trainer()?;
+    let round = ClientRound::new(invitation);
+    let mut update = vec![0.0; task.model.n_parameters()];
+    let mut workspace = TrainingWorkspace::new();
+    trainer.train(
+        round.model(),
+        &task.examples,
+        generator,
+        &mut workspace,
+        &mut update,
+    );
+    let (report, _) = round.report(&update, Vec::new());
+    Ok(report)
+}
+
+/// A round that came to nothing for this client; the run goes on.
+fn missed(round: u64, what: &str, status: &Status) -> Result<Played, ClientError> {
+    warn!(round, "{what} failed: {}", explain(status));
+    match status.code() {
+        Code::Unauthenticated => Err(ClientError::Rejected(explain(status))),
+        _ => Ok(Played::Missed),
+    }
+}
+
+/// Whether the same call may succeed a little later.
+pub(crate) fn may_pass(status: &Status) -> bool {
+    use Code::{Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
+    matches!(
+        status.code(),
+        Cancelled | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown
+    )
+}
+
+/// A status for a person.
+pub(crate) fn explain(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(_) => umbel_wire::transport::explain(status),
+        None => status.message().to_owned(),
+    }
+}
+
+/// How long to wait before the given try, 1 for the first repetition: doubling from a tenth of a second to half a minute, with a part
+/// by chance, so that clients that were cut off together do not come back together.
+pub(crate) fn pause(tries: u32) -> Duration {
+    let longest = Duration::from_millis(100) * 2_u32.saturating_pow(tries.min(9));
+    let mut byte = [128];
+    // Without randomness the pause is merely not spread.
+    let _ = getrandom::fill(&mut byte);
+    let share = 0.5 + f64::from(byte[0]) / 512.0;
+    longest.min(Duration::from_secs(30)).mul_f64(share)
+}
+
+/// Time since 1970.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        for (tries, least, most) in [
+            (0, 50, 100),
+            (1, 100, 200),
+            (5, 1_600, 3_200),
+            (30, 15_000, 30_000),
+        ] {
+            for _ in 0..20 {
+                let pause = pause(tries);
+                assert!(
+                    pause >= Duration::from_millis(least) && pause <= Duration::from_millis(most),
+                    "{pause:?}"
+                );
+            }
+        }
+    }
+}

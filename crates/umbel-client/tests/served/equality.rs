@@ -1,0 +1,110 @@
+//! The same engine runs both: a served federation over mutual TLS, with the randomness of a simulation, leaves the same model bytes
+//! as the simulation.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use umbel_client::{Joined, Shuffling, join};
+use umbel_experiment::RoundMetrics;
+use umbel_mechanisms::SimulationSeed;
+use umbel_protocol::BudgetExhausted;
+use umbel_server::{Ended, Probe};
+use umbel_sim::{Options, Prepared, Progress, simulate};
+
+use crate::support::{N_CLIENTS, PlayedClock, SEED, World, client_settings, task};
+
+struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _: &Prepared, _: &Path, _: u64) {}
+    fn round(&mut self, _: &RoundMetrics) {}
+    fn end(&mut self, _: Option<&BudgetExhausted>) {}
+}
+
+/// Lets time pass whenever nothing else is waited for, until the run is over.
+async fn play(probe: Probe, clock: Arc<PlayedClock>) {
+    while let Some(wake) = probe.wakes_at() {
+        if probe.missing().is_none_or(|missing| missing == 0) {
+            clock.advance(wake);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_run_with_a_simulations_randomness_leaves_the_simulations_model() {
+    let world = World::start(|_| {}).await;
+    let World {
+        root, probe, address, ..
+    } = &world;
+    let simulated = task(root);
+    let options = Options {
+        out: Some(root.join("simulated")),
+        resume: None,
+        n_threads: 2,
+    };
+    tokio::task::spawn_blocking(move || {
+        simulate(Some(simulated), &options, &mut Silent, &AtomicBool::new(false))
+    })
+    .await
+    .unwrap()
+    .unwrap();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let joined = Arc::new(Mutex::new(Vec::new()));
+    let mut clients = Vec::new();
+    for client in 0..N_CLIENTS {
+        let settings = client_settings(root, address, client);
+        let shuffling = Shuffling::Simulated {
+            seed: SimulationSeed::new(SEED),
+            client: client as u64,
+        };
+        let (stop, joined) = (Arc::clone(&stop), Arc::clone(&joined));
+        clients.push(tokio::spawn(async move {
+            let result = join(settings, shuffling, stop).await.unwrap();
+            joined.lock().unwrap().push(result);
+        }));
+        // Numbers are given in the order of arrival.
+        while probe.n_clients() <= client {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    play(probe.clone(), Arc::clone(&world.clock)).await;
+    let root = root.clone();
+    assert_eq!(
+        world.running.ended().await.unwrap(),
+        Ended::Run(umbel_accounting::ledger::CloseStatus::Finished)
+    );
+    for client in clients {
+        client.await.unwrap();
+    }
+    let reports = |end: &Joined| match end {
+        Joined::Over { reports } => *reports,
+        Joined::Stopped { .. } => panic!("told that the run is over"),
+    };
+    assert!(joined.lock().unwrap().iter().map(reports).sum::<u64>() > 0);
+
+    let metrics = |name: &str| -> Vec<RoundMetrics> {
+        let text = std::fs::read_to_string(root.join(name).join("metrics.jsonl")).unwrap();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<RoundMetrics>(line).unwrap());
+        lines
+            .map(|line| RoundMetrics {
+                simulator_only: None,
+                ..line
+            })
+            .collect()
+    };
+    assert_eq!(metrics("simulated"), metrics("served"));
+    let [simulated, served] =
+        ["simulated", "served"].map(|name| std::fs::read(root.join(name).join("model.safetensors")).unwrap());
+    assert!(simulated == served, "the same bytes");
+    // What comes from a seed says so.
+    let summary = std::fs::read_to_string(root.join("served/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["privacy"]["simulated"], true);
+    assert!(summary.get("simulator_only").is_none() && summary["timing"]["clients_per_second"].is_null());
+}

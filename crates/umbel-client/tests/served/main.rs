@@ -1,0 +1,9 @@
+//! A server and clients in one process, over mutual TLS on the loopback interface.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper that panics is a test that fails, and says where"
+)]
+
+mod equality;
+mod hostile;
+mod support;

@@ -1,0 +1,257 @@
+//! `SERVER.toml`: where to listen, what to run, what to allow.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Table;
+use umbel_experiment::{Section, SettingError};
+use umbel_wire::tls::TlsFiles;
+
+/// A server's settings, checked.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::exhaustive_structs, reason = "tests and tools fill it in")]
+pub struct ServerSettings {
+    /// The experiment file.
+    pub experiment: PathBuf,
+    /// The database file that holds everything that must survive.
+    pub state: PathBuf,
+    /// Where the run directory is left when the run is over.
+    pub out: PathBuf,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where the page for the operator is served, without TLS and without a password: loopback only, unless
+    /// `dangerous_admin_anywhere` is set.
+    pub admin: Option<SocketAddr>,
+    /// Certificates.
+    pub tls: TlsFiles,
+    /// How long a round stays open.
+    pub round_duration: Duration,
+    /// How long after its start the server opens the first round, so that clients can connect.
+    pub first_round_after: Duration,
+    /// Names of the clients that may take part; empty means everybody with a certificate of the authority.
+    pub allow: Vec<String>,
+    /// What clients may take of this machine.
+    pub limits: Limits,
+}
+
+/// What clients may take of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "tests and tools fill it in")]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Open connections from one address.
+    pub connections_per_address: usize,
+    /// Uploads at a time: each takes up to twice the bytes of the model.
+    pub uploads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2000,
+            connections_per_address: 500,
+            uploads: 32,
+        }
+    }
+}
+
+impl ServerSettings {
+    /// Reads the text of a `SERVER.toml`; relative paths count from `directory`.
+    ///
+    /// # Errors
+    ///
+    /// A setting that is missing, unknown or out of range.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, SettingError> {
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
+        let known = [
+            "allow",
+            "experiment",
+            "limits",
+            "listen",
+            "out",
+            "rounds",
+            "state",
+            "tls",
+        ];
+        let mut root = Section::new("", table, &known)?;
+        let experiment = path(
+            &mut root,
+            "experiment",
+            directory,
+            "the path of an experiment file",
+        )?;
+        let state = path(&mut root, "state", directory, "the path of the database file")?;
+        let out = path(
+            &mut root,
+            "out",
+            directory,
+            "the path of the run directory to leave",
+        )?;
+        let allow = root.texts("allow")?.unwrap_or_default();
+        let (listen, admin) = listen(&mut root)?;
+        let tls = tls(&mut root, directory, true)?;
+        let (round_duration, first_round_after) = rounds(&mut root)?;
+        let limits = limits(&mut root)?;
+        Ok(Self {
+            experiment,
+            state,
+            out,
+            listen,
+            admin,
+            tls,
+            round_duration,
+            first_round_after,
+            allow,
+            limits,
+        })
+    }
+}
+
+/// The path under `key`, counted from `directory`.
+fn path(section: &mut Section, key: &str, directory: &Path, expected: &str) -> Result<PathBuf, SettingError> {
+    let text = section.text(key, expected)?;
+    Ok(directory.join(section.require(key, expected, text)?))
+}
+
+fn tls(root: &mut Section, directory: &Path, server: bool) -> Result<TlsFiles, SettingError> {
+    let known: &[&str] = if server {
+        &["authority", "certificate", "key", "revoked"]
+    } else {
+        &["authority", "certificate", "key"]
+    };
+    let section = root.section("tls", known)?;
+    let mut section = root.require(
+        "tls",
+        "a table with `certificate`, `key` and `authority`",
+        section,
+    )?;
+    let pem = "the path of a PEM file";
+    Ok(TlsFiles {
+        certificate: path(&mut section, "certificate", directory, pem)?,
+        key: path(&mut section, "key", directory, pem)?,
+        authority: path(&mut section, "authority", directory, pem)?,
+        revoked: section.text("revoked", pem)?.map(|text| directory.join(text)),
+    })
+}
+
+fn listen(root: &mut Section) -> Result<(SocketAddr, Option<SocketAddr>), SettingError> {
+    let section = root.section("listen", &["address", "admin", "dangerous_admin_anywhere"])?;
+    let mut section = root.require("listen", "a table with an `address`", section)?;
+    let expected = "an IP address and a port, as in \"0.0.0.0:8443\"";
+    let parse = |section: &mut Section, key: &str| match section.text(key, expected)? {
+        None => Ok(None),
+        Some(text) => match text.parse::<SocketAddr>() {
+            Ok(address) => Ok(Some(address)),
+            Err(_) => section.refuse(key, expected, format!("\"{text}\"")),
+        },
+    };
+    let address = parse(&mut section, "address")?;
+    let address = section.require("address", expected, address)?;
+    let admin = parse(&mut section, "admin")?;
+    let anywhere = section.flag("dangerous_admin_anywhere")?.unwrap_or(false);
+    if let Some(admin) = admin.filter(|admin| !admin.ip().is_loopback() && !anywhere) {
+        let expected = "an address of this machine alone, such as \"127.0.0.1:8080\": the page has no password \
+                        (`dangerous_admin_anywhere = true` overrides)";
+        return section.refuse("admin", expected, admin);
+    }
+    Ok((address, admin))
+}
+
+fn rounds(root: &mut Section) -> Result<(Duration, Duration), SettingError> {
+    let section = root.section("rounds", &["first_after_seconds", "seconds"])?;
+    let mut section = root.require("rounds", "a table with `seconds`", section)?;
+    let expected = "a number of seconds from 0.05 to 31,536,000";
+    let seconds = section.number("seconds", expected, |seconds| {
+        (0.05..=31_536_000.0).contains(&seconds)
+    })?;
+    let seconds = section.require("seconds", expected, seconds)?;
+    let expected = "a number of seconds from 0 to 31,536,000";
+    let first = section.number("first_after_seconds", expected, |seconds| {
+        (0.0..=31_536_000.0).contains(&seconds)
+    })?;
+    Ok((
+        Duration::from_secs_f64(seconds),
+        Duration::from_secs_f64(first.unwrap_or(0.0)),
+    ))
+}
+
+fn limits(root: &mut Section) -> Result<Limits, SettingError> {
+    let defaults = Limits::default();
+    let keys = ["connections", "connections_per_address", "uploads"];
+    let Some(mut section) = root.section("limits", &keys)? else {
+        return Ok(defaults);
+    };
+    let mut count = |key: &str, default: usize| {
+        let found = section.count(key, 1)?;
+        Ok::<_, SettingError>(found.map_or(default, |count| usize::try_from(count).unwrap_or(usize::MAX)))
+    };
+    Ok(Limits {
+        connections: count("connections", defaults.connections)?,
+        connections_per_address: count("connections_per_address", defaults.connections_per_address)?,
+        uploads: count("uploads", defaults.uploads)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        experiment = "e.toml"
+        state = "/var/umbel.db"
+        out = "out"
+        [listen]
+        address = "0.0.0.0:8443"
+        admin = "127.0.0.1:8080"
+        [tls]
+        certificate = "s.pem"
+        key = "k.pem"
+        authority = "a.pem"
+        [rounds]
+        seconds = 1.5
+    "#;
+
+    #[test]
+    fn settings_are_read_and_paths_count_from_the_file() {
+        let settings = ServerSettings::parse(GOOD, Path::new("/etc/umbel")).unwrap();
+        assert_eq!(settings.experiment, Path::new("/etc/umbel/e.toml"));
+        assert_eq!(settings.state, Path::new("/var/umbel.db"));
+        assert_eq!(settings.round_duration, Duration::from_millis(1500));
+        assert_eq!((settings.limits, settings.tls.revoked), (Limits::default(), None));
+    }
+
+    /// Each row: a change to good settings, and what is said of it.
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (from, to, said) in [
+            ("state = \"/var/umbel.db\"", "", "`state` is missing"),
+            ("seconds = 1.5", "seconds = 0", "`rounds.seconds` must be"),
+            ("seconds = 1.5", "second = 1", "did you mean `rounds.seconds`?"),
+            (
+                "0.0.0.0:8443",
+                "0.0.0.0",
+                "`listen.address` must be an IP address and a port",
+            ),
+            (
+                "127.0.0.1:8080",
+                "0.0.0.0:8080",
+                "`listen.admin` must be an address of this machine alone",
+            ),
+            ("key = \"k.pem\"", "", "`tls.key` is missing"),
+            (
+                "out = \"out\"",
+                "out = \"out\"\nallow = [1]",
+                "`allow` must be a list of texts",
+            ),
+        ] {
+            let error = ServerSettings::parse(&GOOD.replace(from, to), Path::new(""))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What those who serve clients see of the run: written by the driver alone, and replaced as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use umbel_accounting::ledger::CloseStatus;
+use umbel_experiment::RoundMetrics;
+use umbel_protocol::{ClientFault, ClientId, ClientMessage, RoundId, Timestamp};
+use umbel_wire::{ExpectedReport, OutgoingInvitation};
+
+use crate::clock::Clock;
+
+/// What the driver is asked to do. Everything that changes the run or the database goes through it, one after the other.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Give a client its number.
+    Enrol {
+        name: String,
+        reply: oneshot::Sender<Option<ClientId>>,
+    },
+    /// A client will not take part.
+    Refusal {
+        client: String,
+        round: u64,
+        reason: String,
+    },
+    /// A client's report has arrived. The answer comes once it is durable.
+    Report {
+        client: ClientId,
+        message: ClientMessage,
+        reply: oneshot::Sender<Result<(), ClientFault>>,
+    },
+}
+
+/// What the run is doing.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// Between two rounds: the next opens then, as far as is known.
+    Waiting { until: Timestamp },
+    /// A round is open.
+    Open(Arc<OpenStage>),
+    /// No further round will open.
+    Over(CloseStatus),
+}
+
+/// A round that is open for reports.
+pub(crate) struct OpenStage {
+    pub(crate) round: RoundId,
+    pub(crate) deadline: Timestamp,
+    pub(crate) invitation: OutgoingInvitation,
+    pub(crate) expected: ExpectedReport,
+    invited: BTreeSet<ClientId>,
+    reported: Mutex<BTreeSet<ClientId>>,
+}
+
+/// The run at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) stage: Stage,
+    /// The first line of the ledger: what the run promises.
+    pub(crate) ledger_header: Bytes,
+    /// The last line of the ledger: a receipt for clients.
+    pub(crate) ledger_line: Bytes,
+    /// Released rounds so far.
+    pub(crate) rounds: Arc<Vec<RoundMetrics>>,
+    /// The server ends: whoever waits is told to come back.
+    pub(crate) closing: bool,
+    /// What keeps the run from going on, such as a full disk.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Facts that do not change while the run lasts.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) name: String,
+    pub(crate) experiment: String,
+    pub(crate) planned_rounds: u64,
+    pub(crate) population: u64,
+    pub(crate) round_millis: u64,
+    pub(crate) epsilon_budget: Option<f64>,
+    pub(crate) delta: f64,
+    pub(crate) promise: String,
+    pub(crate) dimension: usize,
+}
+
+/// What the parts of the server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) facts: Facts,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) counters: crate::metrics::Counters,
+    clients: Mutex<BTreeMap<String, ClientId>>,
+    seen: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        facts: Facts,
+        view: View,
+        clients: Vec<(String, ClientId)>,
+    ) -> Self {
+        Self {
+            clock,
+            facts,
+            view: watch::Sender::new(Arc::new(view)),
+            counters: crate::metrics::Counters::default(),
+            clients: Mutex::new(clients.into_iter().collect()),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The run now.
+    pub(crate) fn current(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// The number of a client that is enrolled.
+    pub(crate) fn client(&self, name: &str) -> Option<ClientId> {
+        locked(&self.clients).get(name).copied()
+    }
+
+    pub(crate) fn remember(&self, name: String, client: ClientId) {
+        locked(&self.clients).insert(name, client);
+    }
+
+    pub(crate) fn n_clients(&self) -> usize {
+        locked(&self.clients).len()
+    }
+
+    /// Notes that a client has just called.
+    pub(crate) fn saw(&self, name: &str) {
+        let mut seen = locked(&self.seen);
+        match seen.get_mut(name) {
+            Some(when) => *when = Instant::now(),
+            None => drop(seen.insert(name.to_owned(), Instant::now())),
+        }
+    }
+
+    /// Names of clients and how many seconds ago they called, in order of name.
+    pub(crate) fn seen(&self) -> Vec<(String, u64)> {
+        let seen = locked(&self.seen);
+        let pairs = seen
+            .iter()
+            .map(|(name, when)| (name.clone(), when.elapsed().as_secs()));
+        pairs.collect()
+    }
+}
+
+impl OpenStage {
+    pub(crate) fn new(
+        round: RoundId,
+        deadline: Timestamp,
+        invitation: OutgoingInvitation,
+        expected: ExpectedReport,
+        invited: BTreeSet<ClientId>,
+    ) -> Self {
+        Self {
+            round,
+            deadline,
+            invitation,
+            expected,
+            invited,
+            reported: Mutex::default(),
+        }
+    }
+
+    /// Whether a report of this client is waited for.
+    pub(crate) fn waits_for(&self, client: ClientId) -> bool {
+        self.invited.contains(&client) && !self.has_reported(client)
+    }
+
+    pub(crate) fn has_reported(&self, client: ClientId) -> bool {
+        locked(&self.reported).contains(&client)
+    }
+
+    pub(crate) fn note_report(&self, client: ClientId) {
+        locked(&self.reported).insert(client);
+    }
+
+    /// How many reports are still waited for: for tests that have no patience.
+    #[cfg(feature = "simulated-randomness")]
+    pub(crate) fn n_missing(&self) -> usize {
+        self.invited.len() - locked(&self.reported).len()
+    }
+}
+
+/// Who is in a cohort is not shown.
+impl std::fmt::Debug for OpenStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenStage")
+            .field("round", &self.round)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is held by these locks is whole at every moment, so a thread that panicked left nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
