@@ -10,6 +10,7 @@
 mod support;
 
 mod audit;
+mod attack;
 mod bad_input;
 mod budget;
 mod data;
