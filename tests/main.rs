@@ -9,8 +9,8 @@
 
 mod support;
 
-mod audit;
 mod attack;
+mod audit;
 mod bad_input;
 mod budget;
 mod data;
