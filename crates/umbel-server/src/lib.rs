@@ -1,6 +1,6 @@
 //! The aggregation server: drives the round engine ([`umbel_protocol::Run`]) with sockets, a clock and a database.
 //!
-//! One thread, the driver, owns the run and the database; connections are served by tokio and see a [view](view) of the run that
+//! One thread, the driver, owns the run and the database; connections are served by tokio and see a view of the run that
 //! the driver replaces as a whole. What would change the run goes to the driver as a command, and is answered once it is durable.
 //! So there is one order of events, one writer, and nothing that two clients could do to the run at the same moment.
 //!

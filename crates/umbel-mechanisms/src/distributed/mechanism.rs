@@ -100,7 +100,7 @@ pub enum DistributedError {
 ///
 /// The grid is the finest for which the sum leaves [−2^(b−1), 2^(b−1)) with a chance of at most 2^-20 over rotation and noise, for any
 /// updates that do not depend on this round's rotation: a coordinate of the rotated sum is sub-Gaussian with proxy (n·c)²/2^m
-/// ([`Rotation`]), the noise with n·σ², and rounding moves each summand by less than one.
+/// (`Rotation`), the noise with n·σ², and rounding moves each summand by less than one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DistributedGaussian {
     terms: DistributedTerms,
