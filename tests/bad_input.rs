@@ -16,8 +16,8 @@ const SETTINGS: &[(&str, &[&str])] = &[
         &["data.train.client", "`data.train.clients`"],
     ),
     (
-        "training.optimizer.momentum=0.9",
-        &["unknown setting `training.optimizer.momentum`"],
+        "training.optimizer.moment=0.9",
+        &["unknown setting `training.optimizer.moment`"],
     ),
     ("model.hidden=[3]", &["unknown setting `model.hidden`"]),
     (
@@ -197,15 +197,15 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ),
     (
         "training.optimizer.learning_rate=1e-50",
-        &["training.optimizer.learning_rate", "above 0"],
+        &["training.optimizer", "learning_rate", "above 0"],
     ),
     (
         "training.optimizer.learning_rate=1e50",
-        &["training.optimizer.learning_rate", "finite"],
+        &["training.optimizer", "learning_rate", "finite"],
     ),
     (
-        "training.optimizer.kind=adam",
-        &["training.optimizer.kind", "\"sgd\"", "adam"],
+        "training.optimizer.kind=lion",
+        &["training.optimizer.kind", "\"sgd\"", "lion"],
     ),
     ("model.kind=mlp", &["model.hidden", "missing"]),
     (
@@ -228,7 +228,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
         "model={ kind = \"mlp\", hidden = [9000000000000000000, 9000000000000000000] }",
         &["model"],
     ),
-    ("model.kind=cnn", &["model.kind", "\"softmax\"", "cnn"]),
+    ("model.kind=rnn", &["model.kind", "\"softmax\"", "rnn"]),
     // Name, seed and data.
     ("name=a/b", &["name", "letters, digits", "a/b"]),
     ("name=..", &["name", ".."]),

@@ -89,7 +89,8 @@ fn table() -> Folder {
 /// Good texts have more good words than bad ones.
 fn texts() -> Folder {
     let folder = Folder::new();
-    folder.write("experiment.toml", format!("{TEXTS}{REST}").as_bytes());
+    let rest = REST.replace("kind = \"softmax\"", "kind = \"text-pool\"\nembedding = 2");
+    folder.write("experiment.toml", format!("{TEXTS}{rest}").as_bytes());
     let rows: String = (0..100)
         .map(|row| match row % 2 {
             0 => "good\tGood, good film!\n",
