@@ -8,8 +8,8 @@
     reason = "a helper that panics is a test that fails, and says where"
 )]
 
+mod long_ledger;
 mod run;
-mod speed;
 
 use serde_json::{Value, json};
 use umbel_accounting::ledger::{SigningKey, fingerprint, to_hex};
