@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod certs;
 pub(crate) mod data;
+pub(crate) mod experiment;
 pub(crate) mod serve;
 
 use std::path::PathBuf;

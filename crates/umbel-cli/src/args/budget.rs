@@ -7,6 +7,8 @@ use umbel_accounting::{
     AccountantKind, Delta, Epsilon, NeighboringRelation, NoiseMultiplier, ParamError, SamplingRate,
 };
 
+use super::experiment::ExperimentArgs;
+
 /// Plan a privacy budget: which epsilon a plan costs, and which plan an epsilon buys.
 #[derive(Debug, Parser)]
 #[command(
@@ -148,13 +150,8 @@ pub(crate) struct CompareArgs {
 
 Settings come from the file, then from the environment (UMBEL_PRIVACY_EPSILON=2), then from --set.")]
 pub(crate) struct ExplainArgs {
-    /// The experiment file.
-    #[arg(value_name = "EXPERIMENT.toml")]
-    pub(crate) experiment: PathBuf,
-
-    /// Change a setting; a TOML value, else a string. May be given several times.
-    #[arg(long = "set", value_name = "section.key=value")]
-    pub(crate) settings: Vec<String>,
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
 
     #[command(flatten)]
     pub(crate) base_rate: BaseRateArg,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::experiment::ExperimentArgs;
+
 /// Data sets: which there are, and who holds what.
 #[derive(Debug, Parser)]
 #[command(arg_required_else_help = true)]
@@ -59,13 +61,8 @@ pub(crate) struct FetchArgs {
   umbel data partition examples/digits/experiment.toml
   umbel data partition examples/digits/experiment.toml --set data.partition.kind=shards --set data.partition.clients=100 --out shards.html")]
 pub(crate) struct PartitionArgs {
-    /// The experiment file.
-    #[arg(value_name = "EXPERIMENT.toml")]
-    pub(crate) experiment: PathBuf,
-
-    /// Change a setting; a TOML value, else a string. May be given several times.
-    #[arg(long = "set", value_name = "section.key=value")]
-    pub(crate) settings: Vec<String>,
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
 
     /// Seed of the split [default: the experiment's, else 0].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]

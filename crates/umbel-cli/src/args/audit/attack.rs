@@ -4,16 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::args::experiment::ExperimentArgs;
+
 /// The experiment that is attacked, and how its settings are changed.
 #[derive(Debug, Args)]
 pub(crate) struct AttackedArgs {
-    /// The experiment file.
-    #[arg(value_name = "EXPERIMENT.toml")]
-    pub(crate) experiment: PathBuf,
-
-    /// Change a setting; a TOML value, else a string. May be given several times.
-    #[arg(long = "set", value_name = "section.key=value")]
-    pub(crate) settings: Vec<String>,
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
 
     /// Seed of noise, coins and canaries [default: the experiment's, else drawn by the system].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]

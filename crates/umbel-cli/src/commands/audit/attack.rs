@@ -15,7 +15,11 @@ use crate::output::{self, Bar};
 
 pub(crate) fn run(args: &AttackArgs) -> anyhow::Result<ExitCode> {
     let attacked = &args.attacked;
-    let mut experiment = experiment::read(&attacked.experiment, &attacked.settings, attacked.seed)?;
+    let mut experiment = experiment::read(
+        &attacked.experiment.file,
+        &attacked.experiment.settings,
+        attacked.seed,
+    )?;
     umbel_sim::choose_seed(&mut experiment)?;
     let stop = stop::on_signals().context("cannot listen for Ctrl-C")?;
     let settings = AttackSettings {

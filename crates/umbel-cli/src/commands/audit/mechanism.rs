@@ -13,7 +13,11 @@ use crate::output::Bar;
 
 pub(crate) fn run(args: &MechanismArgs) -> anyhow::Result<ExitCode> {
     let attacked = &args.attacked;
-    let mut experiment = experiment::read(&attacked.experiment, &attacked.settings, attacked.seed)?;
+    let mut experiment = experiment::read(
+        &attacked.experiment.file,
+        &attacked.experiment.settings,
+        attacked.seed,
+    )?;
     umbel_sim::choose_seed(&mut experiment)?;
     let prepared = Prepared::new(experiment)?;
     let settings = prepared.plan.settings();

@@ -67,7 +67,7 @@ struct Explanation {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let mut experiment = experiment::read(&args.experiment, &args.settings, None)?;
+    let mut experiment = experiment::read(&args.experiment.file, &args.experiment.settings, None)?;
     // Nothing that is explained depends on the seed, only the partition's draw and the model's first parameters do.
     experiment.seed.get_or_insert(0);
     let prepared = Prepared::new(experiment)?;

@@ -22,7 +22,7 @@ const BAR: u64 = 30;
 const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];
 
 pub(super) fn run(args: &PartitionArgs) -> anyhow::Result<()> {
-    let experiment = experiment::read(&args.experiment, &args.settings, args.seed)?;
+    let experiment = experiment::read(&args.experiment.file, &args.experiment.settings, args.seed)?;
     let seed = experiment.seed.unwrap_or(0);
     let data = Data::load(&experiment.data, seed)?;
     let facts = data.partition_facts(&experiment.data);
