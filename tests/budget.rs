@@ -793,3 +793,79 @@ fn an_explanation_is_in_words_and_leaves_nothing_behind() {
     assert!(absent.failure(1).contains("absent.toml"));
     assert_eq!(fs::read_dir(folder.root()).unwrap().count(), before);
 }
+
+#[test]
+fn a_sweep_costs_what_the_theorem_says() {
+    // One Gaussian release of noise multiplier 2 has ρ(λ) = λ/8. With the geometric law of mean m, γ = 1/m: theorem 2 of
+    // Papernot and Steinke 2022 with η = 1, then the conversion of Canonne, Kamath and Steinke 2020, both by trying orders.
+    let (mean, delta) = (20.0_f64, 1e-5_f64);
+    let orders: Vec<f64> = (1..200_000).map(|i| 1.0 + 1e-3 * f64::from(i)).collect();
+    let extra = orders
+        .iter()
+        .map(|order| (1.0 - 1.0 / order) * order / 8.0 + mean.ln() / order)
+        .fold(f64::INFINITY, f64::min);
+    let expected = orders
+        .iter()
+        .map(|order| {
+            let divergence = order / 8.0 + 2.0 * extra + mean.ln() / (order - 1.0);
+            divergence + (1.0 - 1.0 / order).ln() - (delta.ln() + order.ln()) / (order - 1.0)
+        })
+        .fold(f64::INFINITY, f64::min);
+    let plan = [
+        "--noise-multiplier",
+        "2",
+        "--steps",
+        "1",
+        "--delta",
+        "1e-5",
+        "--sampling",
+        "none",
+    ];
+    let found = object(&[&["sweep", "--trials", "20"], &plan[..]].concat());
+    assert!(
+        (number(&found, "epsilon") / expected - 1.0).abs() < 1e-3,
+        "{found}: {expected}"
+    );
+    let one = object(&[&["epsilon"], &plan[..]].concat());
+    assert_eq!(found["epsilon_one_trial"], one["epsilon"]);
+    let all = object(&[
+        "epsilon",
+        "--noise-multiplier",
+        "2",
+        "--steps",
+        "20",
+        "--delta",
+        "1e-5",
+        "--sampling",
+        "none",
+    ]);
+    assert_eq!(found["epsilon_all_trials"], all["epsilon"]);
+    assert!(number(&found, "epsilon") > number(&one, "epsilon"));
+    for law in ["logarithmic", "poisson"] {
+        let other = object(&[&["sweep", "--trials", "20", "--law", law], &plan[..]].concat());
+        assert!(number(&other, "epsilon") > number(&one, "epsilon"), "{other}");
+        assert_eq!(
+            (&other["law"], &other["expected_trials"]),
+            (&law.into(), &20.0.into())
+        );
+    }
+
+    let text = budget(&[&["sweep", "--trials", "20"], &plan[..]].concat())
+        .success()
+        .stdout;
+    for part in [
+        "ε = ",
+        "not covered",
+        "holds if",
+        "released; of the others nothing",
+        "added up",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    for trials in ["0", "nan", "1e6", "many"] {
+        check_usage(
+            &[&["sweep", "--trials", trials], &plan[..]].concat(),
+            &["--trials", trials, "from 1 to 100000"],
+        );
+    }
+}

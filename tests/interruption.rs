@@ -139,6 +139,11 @@ fn a_polite_request_to_stop_leaves_a_usable_directory() {
         assert_eq!(summary["status"], "interrupted");
         assert!((3..300).contains(&completed), "{completed}");
         assert_eq!(summary["final"]["round"], completed);
+        let by_end = "a stop because of what was released";
+        assert!(
+            summary["privacy"]["not_covered"].to_string().contains(by_end),
+            "{summary}"
+        );
         assert_eq!(
             summary["privacy"]["epsilon"],
             stopped.metrics().last().unwrap()["epsilon"]
@@ -158,6 +163,11 @@ fn a_polite_request_to_stop_leaves_a_usable_directory() {
             .success();
         let stopped = folder.run_dir("stopped");
         stopped.check_finished(300);
+        assert!(
+            !stopped.summary()["privacy"]["not_covered"]
+                .to_string()
+                .contains(by_end)
+        );
         stopped.check_same_results(&folder.finished("whole", &settings));
     }
 }

@@ -69,7 +69,7 @@ pub fn clip_norm(
 
 /// Most applications of `event` that stay within `target` at `delta`; 0 if not even one does.
 ///
-/// An error if more than 10^12 would.
+/// Exact up to a million; beyond that rounded down, by less than a millionth. An error if more than 10^12 would stay within.
 pub fn steps(
     target: Epsilon,
     delta: Delta,
@@ -82,7 +82,7 @@ pub fn steps(
     let mut beyond: Option<(u64, f64)> = None;
     let mut next = 1;
     let mut bisecting = false;
-    while beyond.is_none_or(|(count, _)| count > within.0 + 1) {
+    while beyond.is_none_or(|(count, _)| count - within.0 > (within.0 / 1_000_000).max(1)) {
         let spent = goal.spent(event, next)?;
         let excess = goal.excess(spent);
         if goal.holds(spent) {

@@ -464,3 +464,22 @@ fn a_growing_run_is_charged_more_each_round() {
         before = bounds.upper.value();
     }
 }
+
+#[test]
+fn a_direction_whose_losses_are_tiny_does_not_spoil_the_other() {
+    // Removing a unit that is hardly ever sampled loses at most −T ln(1 − q), so little that it needs no grid; adding it
+    // loses as much as one unlucky sample. More rounds cost more, and both bounds are close.
+    let event = sampled(2e-6, gaussian(0.5));
+    let mut before = 0.0;
+    for count in [2, 5, 13, 19, 25, 100] {
+        let mut accountant = accountant(AccountantKind::Pld, NeighboringRelation::AddOrRemoveOne);
+        accountant.compose(&event, count).unwrap();
+        let bounds = accountant.epsilon(delta(1e-100)).unwrap();
+        let (lower, upper) = (bounds.lower.unwrap().value(), bounds.upper.value());
+        assert!(
+            before < lower && upper < 1.0001 * lower,
+            "{count}: {lower} {upper}"
+        );
+        before = upper;
+    }
+}

@@ -51,6 +51,8 @@ pub(crate) fn summary(ending: &Ending<'_>) -> Result<String, ServerError> {
     );
     #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     let rounds_per_second = rounds.len() as f64 / ending.seconds.max(f64::MIN_POSITIVE);
+    let mut not_covered = task.not_covered().to_vec();
+    not_covered.extend(facts::not_covered_by_end(ending.status));
     let summary = Summary {
         name: task.experiment.name.clone(),
         seed: task.seed,
@@ -65,7 +67,7 @@ pub(crate) fn summary(ending: &Ending<'_>) -> Result<String, ServerError> {
         cohort: settings.cohort,
         last: rounds.last().map(evaluation),
         best: best.map(evaluation),
-        privacy: facts::privacy(&task.plan, ending.simulated, &task.not_covered(), ending.spent),
+        privacy: facts::privacy(&task.plan, ending.simulated, &not_covered, ending.spent),
         timing: Timing {
             total_seconds: ending.seconds,
             train_seconds: ending.seconds,

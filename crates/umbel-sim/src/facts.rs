@@ -1,6 +1,7 @@
 //! What a run's summary says in words and numbers.
 
 use umbel_accounting::EpsilonBounds;
+use umbel_accounting::ledger::CloseStatus;
 use umbel_accounting::matrix::MatrixStrategy;
 use umbel_experiment::{
     AdaptiveClipFacts, DataSettings, FtrlFacts, HistogramBin, LocalFacts, ModelFacts, PartitionFacts,
@@ -43,6 +44,18 @@ pub fn privacy(plan: &RunPlan, simulated: bool, not_covered: &[&str], spent: Eps
         local: local(mechanism),
         not_covered: not_covered.iter().map(|item| (*item).to_owned()).collect(),
         statement: statement(plan, simulated, epsilon),
+    }
+}
+
+/// What the promise does not cover because of how the run ended: a plan's ε is not that of a length chosen by outputs, since
+/// no filter stops by privacy-loss distributions (`umbel_accounting::filter`).
+pub fn not_covered_by_end(status: CloseStatus) -> Option<&'static str> {
+    match status {
+        CloseStatus::Interrupted => Some(
+            "a stop because of what was released: this epsilon is that of so many rounds fixed beforehand; the whole plan's holds \
+             whatever the reason",
+        ),
+        CloseStatus::BudgetExhausted | CloseStatus::Finished => None,
     }
 }
 

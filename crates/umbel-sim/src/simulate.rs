@@ -142,6 +142,8 @@ fn finish(
             Some(best) if best.accuracy >= line.accuracy => Some(best),
             _ => Some(line),
         });
+    let mut not_covered = prepared.not_covered();
+    not_covered.extend(facts::not_covered_by_end(status));
     let summary = Summary {
         name: prepared.experiment.name.clone(),
         seed: prepared.seed,
@@ -156,7 +158,7 @@ fn finish(
         cohort: settings.cohort,
         last: session.rounds.last().map(evaluation),
         best: best.map(evaluation),
-        privacy: facts::privacy(&prepared.plan, true, &prepared.not_covered(), world.run().spent()),
+        privacy: facts::privacy(&prepared.plan, true, &not_covered, world.run().spent()),
         timing: timing(),
         peak_rss_bytes: Summary::peak_rss_bytes(),
         model_sha256: to_hex(&model_sha256),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use umbel_accounting::{
     AccountantKind, Delta, Epsilon, NeighboringRelation, NoiseMultiplier, ParamError, SamplingRate,
+    tuning::RandomSearch,
 };
 
 use super::experiment::ExperimentArgs;
@@ -16,6 +17,7 @@ use super::experiment::ExperimentArgs;
     after_help = "Examples:
   umbel budget epsilon --noise-multiplier 1 --sampling-rate 0.01 --steps 1000 --delta 1e-5
   umbel budget noise --epsilon 2 --delta 1e-6 --sampling-rate 0.01 --steps 1000
+  umbel budget sweep --trials 20 --noise-multiplier 1 --sampling-rate 0.01 --steps 1000 --delta 1e-5
   umbel budget explain examples/digits/experiment.toml"
 )]
 pub(crate) struct BudgetArgs {
@@ -30,6 +32,7 @@ pub(crate) enum BudgetCommand {
     Steps(StepsArgs),
     Curve(CurveArgs),
     Compare(CompareArgs),
+    Sweep(SweepArgs),
     Explain(ExplainArgs),
 }
 
@@ -140,6 +143,34 @@ pub(crate) struct CompareArgs {
     pub(crate) json: bool,
 }
 
+/// What a sweep over settings costs: train with settings drawn at random, several times, and keep the best only.
+///
+/// The number of trials is itself drawn at random, from a law fixed beforehand, and stays secret with every trial but the
+/// best. Only then is the cost this small (Papernot and Steinke 2022); trials in a fixed number are added up.
+#[derive(Debug, Parser)]
+#[command(after_help = "Example, twenty trials of a plan of 1,000 steps on average:
+  umbel budget sweep --trials 20 --noise-multiplier 1 --sampling-rate 0.01 --steps 1000 --delta 1e-5")]
+pub(crate) struct SweepArgs {
+    /// Expected number of trials, from 1 to 100000.
+    #[arg(long, value_name = "M", value_parser = trials, allow_hyphen_values = true)]
+    pub(crate) trials: f64,
+
+    /// The law that the number of trials is drawn from.
+    #[arg(long, value_enum, default_value_t = TrialsLaw::Geometric)]
+    pub(crate) law: TrialsLaw,
+
+    #[command(flatten)]
+    pub(crate) noise: NoiseMultiplierArg,
+    #[command(flatten)]
+    pub(crate) steps: StepsArg,
+    #[command(flatten)]
+    pub(crate) assumptions: AssumptionsArgs,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What an experiment promises, to whom, trusting whom, and what is not covered, in plain words.
 ///
 /// Reads the experiment and its data, and trains nothing.
@@ -196,9 +227,20 @@ pub(crate) struct BaseRateArg {
     pub(crate) base_rate: f64,
 }
 
-/// What a plan's epsilon depends on besides noise and steps.
+/// What a plan's epsilon depends on besides noise and steps, and whose epsilon it is.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct TermsArgs {
+    #[command(flatten)]
+    pub(crate) assumptions: AssumptionsArgs,
+
+    /// Whose epsilon.
+    #[arg(long, value_enum, default_value_t = AccountantName::Pld)]
+    pub(crate) accountant: AccountantName,
+}
+
+/// What a plan's epsilon depends on besides noise and steps.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct AssumptionsArgs {
     #[command(flatten)]
     pub(crate) delta: DeltaArg,
 
@@ -213,10 +255,6 @@ pub(crate) struct TermsArgs {
     /// How two neighbouring data sets differ.
     #[arg(long, value_enum, default_value_t = Neighbors::AddRemove)]
     pub(crate) neighbors: Neighbors,
-
-    /// Whose epsilon.
-    #[arg(long, value_enum, default_value_t = AccountantName::Pld)]
-    pub(crate) accountant: AccountantName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -278,6 +316,27 @@ impl AccountantName {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrialsLaw {
+    /// After each trial, stop with probability 1/M.
+    Geometric,
+    /// Cheaper; mostly one trial, now and then very many.
+    Logarithmic,
+    /// Close to M, and maybe none; dear unless a trial costs little.
+    Poisson,
+}
+
+impl TrialsLaw {
+    /// The name used on the command line and in files.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Geometric => "geometric",
+            Self::Logarithmic => "logarithmic",
+            Self::Poisson => "poisson",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Spacing {
     /// Each number the same factor above the last.
     Log,
@@ -316,6 +375,18 @@ fn target_epsilon(text: &str) -> Result<Epsilon, String> {
         Epsilon::new(epsilon).map_err(|_| expected())
     } else {
         Err(expected())
+    }
+}
+
+fn trials(text: &str) -> Result<f64, String> {
+    let trials = number(text);
+    if (1.0..=RandomSearch::MOST_EXPECTED).contains(&trials) {
+        Ok(trials)
+    } else {
+        Err(format!(
+            "the expected number of trials must be a number from 1 to {}",
+            RandomSearch::MOST_EXPECTED
+        ))
     }
 }
 

@@ -15,6 +15,7 @@ mod scale;
 mod statement;
 mod steps;
 mod svg;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &BudgetArgs) -> anyhow::Result<ExitCode> {
         BudgetCommand::Explain(args) => explain::run(args),
         BudgetCommand::Noise(args) => noise::run(args),
         BudgetCommand::Steps(args) => steps::run(args),
+        BudgetCommand::Sweep(args) => sweep::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

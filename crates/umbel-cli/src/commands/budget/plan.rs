@@ -5,7 +5,7 @@ use umbel_accounting::{
     SamplingRate, accountant,
 };
 
-use crate::args::budget::{Sampling, TermsArgs};
+use crate::args::budget::{AssumptionsArgs, Sampling, TermsArgs};
 use crate::output::Usage;
 
 /// What ε depends on besides noise and steps.
@@ -30,14 +30,13 @@ enum Choice {
 
 impl Terms {
     pub(super) fn new(args: &TermsArgs) -> anyhow::Result<Self> {
+        Self::by(args.accountant.kind(), &args.assumptions)
+    }
+
+    /// By the accountant that the command asks for.
+    pub(super) fn by(accountant: AccountantKind, args: &AssumptionsArgs) -> anyhow::Result<Self> {
         let (delta, relation) = (args.delta.delta, args.neighbors.relation());
-        Self::of(
-            args.accountant.kind(),
-            delta,
-            relation,
-            args.sampling,
-            args.sampling_rate,
-        )
+        Self::of(accountant, delta, relation, args.sampling, args.sampling_rate)
     }
 
     /// An error where the sampling needs a rate and there is none, or cannot have this one.

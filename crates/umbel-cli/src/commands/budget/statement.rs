@@ -16,11 +16,14 @@ pub(super) const SIMULATED: &str = "nothing was run: this is the cost of a plan"
 pub(super) const SAMPLED_TRUST: &str =
     "with poisson or fixed sampling, not against whoever sees who takes part, either";
 
+/// What only the ε of a sweep covers.
+pub(super) const TUNED: &str = "settings that were tuned on the same data, and any other release of them";
+
 /// What no ε of a plan covers.
 pub(super) const NEVER_COVERED: [&str; 4] = [
     "a system that departs from the plan: clips less, adds less noise, or runs more steps",
     "noise, rate or length chosen after seeing a release: the plan must be fixed in advance",
-    "settings that were tuned on the same data, and any other release of them",
+    TUNED,
     "a person whose data are in several units",
 ];
 
