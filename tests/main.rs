@@ -22,3 +22,4 @@ mod mechanisms;
 mod noise;
 mod output;
 mod reproducible;
+mod watch;

@@ -25,6 +25,7 @@
 
 mod canonical;
 mod event_json;
+mod follow;
 mod order;
 mod population;
 mod promise;
@@ -33,6 +34,7 @@ mod receipt;
 mod record;
 mod writer;
 
+pub use follow::{Follower, SignedLine};
 pub use order::{Order, OrderError};
 pub use population::{PopulationError, PopulationLedger, PopulationLimit, PopulationShare};
 pub use reader::{LedgerFault, VerifiedLedger, read};

@@ -77,11 +77,31 @@ pub fn test_cohorts(sizes: &[u64], population: u64, rate: f64) -> CohortTest {
     }
 }
 
+/// Tests `sizes`, one a round, against clients that take turns: each takes part in a round with probability `rate`,
+/// independently of the others. Rounds of one group depend on each other, so each round is tested by itself, on both sides, and the
+/// smallest p-value counts as often as there are tests.
+#[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+pub fn test_turns(sizes: &[u64], population: u64, rate: f64) -> CohortTest {
+    let rounds = sizes.len() as u64;
+    let tails = sizes.iter().flat_map(|&size| {
+        [
+            upper_tail(population, rate, size),
+            upper_tail(population, 1.0 - rate, population.saturating_sub(size)),
+        ]
+    });
+    CohortTest {
+        rounds,
+        expected: population as f64 * rate * rounds as f64,
+        realised: sizes.iter().sum(),
+        p_value: (2.0 * rounds as f64 * tails.fold(1.0, f64::min)).min(1.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use umbel_accounting::SamplingRate;
-    use umbel_mechanisms::{CohortSource, SimulationSeed, poisson_cohort};
+    use umbel_mechanisms::{CohortSource, SimulationSeed, Turns, poisson_cohort};
 
     /// Cohorts as the round engine draws them.
     fn drawn(rounds: u64, population: u64, rate: f64) -> Vec<u64> {
@@ -99,6 +119,22 @@ mod tests {
             assert!(test.p_value > 1e-3, "{test:?}");
         }
         assert!(test_cohorts(&[], 10, 0.5).passes());
+    }
+
+    #[test]
+    fn cohorts_of_turns_pass_and_others_are_found() {
+        let turns = Turns::new(4, Some(3), 40, 30.0, 1_000).unwrap();
+        let source = CohortSource::simulated(SimulationSeed::new(5));
+        let sizes: Vec<u64> = (1..=40)
+            .map(|round| turns.cohort(&source, round, 1_000).len() as u64)
+            .collect();
+        let test = test_turns(&sizes, 1_000, 0.03);
+        assert!(test.p_value > 1e-3, "{test:?}");
+        assert!(!test_turns(&sizes, 1_000, 0.1).passes());
+        assert!(!test_turns(&sizes, 1_000, 0.005).passes());
+        let mut one_empty = sizes;
+        one_empty[7] = 0;
+        assert!(!test_turns(&one_empty, 1_000, 0.03).passes());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`verify`] takes the content of a run directory's files and says everything that is wrong with them: chain, signatures and
 //! order of the ledger, each claimed ε recomputed by two accountants from the recorded events, the plan against the experiment
 //! file, the model and the summary against the records, realised cohort sizes against the sampling rate, receipts that clients
-//! hold. [`certificate`] says it all to somebody who was not there. This crate reads no file, knows no clock and trusts nothing but the key or the receipts that
+//! hold. [`Watch`] checks the same of a live ledger, record by record. [`certificate`] says it all to somebody who was not there. This crate reads no file, knows no clock and trusts nothing but the key or the receipts that
 //! somebody brings from outside.
 //!
 //! What no ledger shows: that the recorded noise was really drawn, that cohorts were really secret, and that the recorded data
@@ -15,8 +15,12 @@ mod claims;
 mod cohorts;
 mod experiment;
 mod files;
+mod held;
+mod plan;
 mod verify;
+mod watch;
 
 pub use certificate::{CertificateError, CertificateInputs, certificate};
-pub use cohorts::{CohortTest, LEVEL, test_cohorts};
+pub use cohorts::{CohortTest, LEVEL, test_cohorts, test_turns};
 pub use verify::{Anchors, Claimed, Facts, Fault, RunFiles, Signer, Spent, Verification, verify};
+pub use watch::{Watch, WatchFault};

@@ -3,13 +3,12 @@
 use serde::Serialize;
 use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::{
-    self, Body, Close, CloseStatus, Order, PopulationLedger, VerifiedLedger, fingerprint, read_receipts,
-    to_hex,
+    self, Body, Close, CloseStatus, Order, PopulationLedger, VerifiedLedger, fingerprint, to_hex,
 };
 
 use crate::claims::{Recount, Recounted, checkpoints};
 use crate::files::{self, Finding, charges, sha256};
-use crate::{CohortTest, experiment, test_cohorts};
+use crate::{CohortTest, experiment, held, plan, test_cohorts, test_turns};
 
 /// The content of a run directory's files. Of what is absent nothing is checked, and the result says so.
 #[derive(Debug, Default)]
@@ -37,7 +36,7 @@ pub struct Anchors {
     pub key: Option<String>,
     /// SHA-256 of the plan that was agreed on.
     pub plan: Option<String>,
-    /// Files of receipts, with their names.
+    /// Files of receipts, of ledger lines that somebody kept, or clients' histories, with their names.
     pub receipts: Vec<(String, Vec<u8>)>,
 }
 
@@ -48,6 +47,15 @@ pub struct Fault {
     pub place: String,
     /// What, with what was expected and what came.
     pub reason: String,
+}
+
+impl Fault {
+    pub(crate) fn new(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
 }
 
 /// How the signer of a ledger is known.
@@ -174,6 +182,7 @@ pub fn verify(files: &RunFiles, anchors: &Anchors) -> Verification {
         remarks: Vec::new(),
     };
     let (receipts, signer) = check.anchors(anchors);
+    check.plan();
     let (recomputed, spent, planned) = check.claims();
     check.files(files);
     check.shared_budget(files.shared_budget.as_deref());
@@ -208,10 +217,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn fault(&mut self, place: impl Into<String>, reason: impl Into<String>) {
-        self.faults.push(Fault {
-            place: place.into(),
-            reason: reason.into(),
-        });
+        self.faults.push(Fault::new(place, reason));
     }
 
     fn findings(&mut self, findings: Vec<Finding>) {
@@ -226,16 +232,21 @@ impl Check<'_> {
         let mut signer = Signer::NotPinned;
         let mut agreed = 0;
         for (name, content) in &anchors.receipts {
-            match read_receipts(content) {
-                Ok(receipts) => {
-                    for (receipt, line) in receipts.iter().zip(1..) {
+            match held::read(content, &key) {
+                Ok(held) => {
+                    for (line, receipt) in &held.receipts {
                         match receipt.check(self.ledger) {
                             Ok(()) => agreed += 1,
                             Err(reason) => self.fault(format!("{name}, line {line}"), reason),
                         }
                     }
+                    if held.of_others > 0 {
+                        let others = held.of_others;
+                        self.remarks
+                            .push(format!("{name}: {others} lines of other runs were passed over"));
+                    }
                 }
-                Err(fault) => self.fault(name.as_str(), fault.to_string()),
+                Err(reason) => self.fault(name.as_str(), reason),
             }
         }
         if agreed > 0 {
@@ -256,6 +267,16 @@ impl Check<'_> {
             self.fault("record 0", reason);
         }
         (agreed, signer)
+    }
+
+    /// What the plan in the header rests on, and a clip norm that moves, computed again.
+    fn plan(&mut self) {
+        for reason in plan::faults(self.ledger.header()) {
+            self.fault("record 0", reason);
+        }
+        for (record, reason) in plan::replay_clip_norm(self.ledger) {
+            self.fault(format!("record {record}"), reason);
+        }
     }
 
     /// Recomputes ε of the claims; gives how many, and ε of what is charged and of what is planned.
@@ -413,16 +434,25 @@ impl Check<'_> {
         let whole = findings.is_empty();
         self.findings(findings);
         let header = self.ledger.header();
-        if !whole || header.sampling != "poisson" {
+        if !whole {
             return None;
         }
         let clients = header.clients.unwrap_or(header.population);
-        let test = test_cohorts(&sizes, clients, header.sampling_rate);
+        #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
+        let test = match header.sampling.as_str() {
+            "poisson" => test_cohorts(&sizes, clients, header.sampling_rate),
+            "turns" => test_turns(&sizes, clients, header.cohort / clients as f64),
+            _ => return None,
+        };
         if !test.passes() {
+            let what = match header.sampling.as_str() {
+                "turns" => "turns",
+                _ => "independent coins",
+            };
             self.fault(
                 "ledger.openings",
                 format!(
-                    "realised cohort sizes are not those of independent coins at rate {}: {} clients in {} rounds where {:.1} \
+                    "realised cohort sizes are not those of {what} at rate {}: {} clients in {} rounds where {:.1} \
                      are expected, p = {:.1e}",
                     header.sampling_rate, test.realised, test.rounds, test.expected, test.p_value
                 ),

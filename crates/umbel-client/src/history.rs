@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use umbel_accounting::ledger::{self, Header};
+use umbel_accounting::ledger::{self, Header, SignedLine};
 
 use crate::Terms;
 
@@ -24,7 +24,8 @@ pub struct History {
     rounds: BTreeMap<String, BTreeSet<u64>>,
     /// When the client last took part in each run, since 1970.
     latest: BTreeMap<String, Duration>,
-    receipts: BTreeMap<String, u64>,
+    /// The last line that each run's server showed.
+    receipts: BTreeMap<String, SignedLine>,
     _lock: File,
 }
 
@@ -49,6 +50,24 @@ pub enum HistoryError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// The server's ledger is not a continuation of the one it showed before.
+    #[error(
+        "the server shows another record {record} of its ledger, or before it, than it has shown: the history was forked; what it \
+         has shown stands in {}",
+        path.display()
+    )]
+    Forked {
+        /// The record.
+        record: u64,
+        /// The file that holds the evidence.
+        path: PathBuf,
+    },
+    /// The server shows what is no line of the run's ledger.
+    #[error("the server shows a ledger line that does not hold: {reason}")]
+    Forged {
+        /// What is wrong.
+        reason: String,
     },
     /// Another process uses the folder.
     #[error("{}: another client runs in this folder", path.display())]
@@ -186,24 +205,46 @@ impl History {
         })
     }
 
-    /// Keeps a line of the server's ledger, if it is newer than those that were seen.
+    /// Keeps a line of the server's ledger, if it is newer than those that were seen: a receipt, which `umbel audit verify
+    /// --receipts` compares with the ledger that others are shown.
     ///
     /// # Errors
     ///
-    /// A line with a smaller number than one that was shown before, or a file that cannot be written.
+    /// A line that the run's key did not sign, with a smaller number than one that was shown before, or that contradicts it; or a
+    /// file that cannot be written.
     pub fn keep_receipt(&mut self, terms: &Terms, line: &[u8]) -> Result<(), HistoryError> {
-        let Some((sequence, line)) = sequence_of(line) else {
-            return Ok(());
+        let forged = |reason: &str| HistoryError::Forged {
+            reason: reason.to_owned(),
         };
         let key = terms.header.public_key.clone();
+        let signer = ledger::from_hex(&key).ok_or_else(|| forged("the run has no key"))?;
+        let shown = SignedLine::read(line, &signer).map_err(|reason| forged(&reason))?;
+        let forked = |record| HistoryError::Forked {
+            record,
+            path: self.path.clone(),
+        };
         match self.receipts.get(&key) {
-            Some(seen) if sequence < *seen => Err(HistoryError::SetBack {
-                seen: *seen,
-                got: sequence,
-            }),
-            Some(seen) if sequence == *seen => Ok(()),
-            _ => self.append(Entry::Receipt { key, sequence, line }),
+            Some(seen) if shown.sequence < seen.sequence => {
+                return Err(HistoryError::SetBack {
+                    seen: seen.sequence,
+                    got: shown.sequence,
+                });
+            }
+            Some(seen) if shown.sequence == seen.sequence && shown != *seen => {
+                return Err(forked(shown.sequence));
+            }
+            Some(seen) if shown.sequence == seen.sequence => return Ok(()),
+            Some(seen) if shown.sequence == seen.sequence + 1 && shown.previous != seen.head => {
+                return Err(forked(shown.sequence));
+            }
+            _ => {}
         }
+        let line = String::from_utf8(line.to_vec()).map_err(|_| forged("expected text"))?;
+        self.append(Entry::Receipt {
+            key,
+            sequence: shown.sequence,
+            line,
+        })
     }
 
     /// Headers of the runs that were taken part in since a moment, but for the run that `but` signs.
@@ -251,8 +292,10 @@ impl History {
                 let latest = self.latest.entry(key.clone()).or_default();
                 *latest = at.max(*latest);
             }
-            Entry::Receipt { key, sequence, .. } => {
-                self.receipts.insert(key.clone(), *sequence);
+            Entry::Receipt { key, line, .. } => {
+                let signer = ledger::from_hex(key).ok_or("expected `key` to be 64 hexadecimal digits")?;
+                self.receipts
+                    .insert(key.clone(), SignedLine::read(line.as_bytes(), &signer)?);
             }
         }
         Ok(())
@@ -274,13 +317,6 @@ fn take(lock: &File, path: &Path) -> Result<(), HistoryError> {
     Err(HistoryError::Locked {
         path: path.to_owned(),
     })
-}
-
-/// The number of a ledger line's record.
-fn sequence_of(line: &[u8]) -> Option<(u64, String)> {
-    let value: serde_json::Value = serde_json::from_slice(line).ok()?;
-    let sequence = value.pointer("/record/sequence")?.as_u64()?;
-    Some((sequence, String::from_utf8(line.to_vec()).ok()?))
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! [`join`] is the whole of `umbel join`; [`ClientSettings`] is its file. Before anything else the client reads the server's signed
 //! terms and judges them by its own [`Policy`]; before the first byte of an update leaves, the round stands in its own
-//! [history](History), which no server can shorten.
+//! [history](History), which no server can shorten. [`LedgerSource`] reads a live server's ledger, for whoever only watches.
 
 mod error;
 mod history;
 mod join;
+mod ledger_source;
 mod policy;
 mod round;
 mod settings;
@@ -15,7 +16,9 @@ mod terms;
 pub use error::ClientError;
 pub use history::{History, HistoryError};
 pub use join::{Joined, join};
+pub use ledger_source::{LedgerPage, LedgerSource, SourceError};
 pub use policy::{Policy, Refusal};
 pub use round::Shuffling;
 pub use settings::{ClientData, ClientSettings};
 pub use terms::{Terms, TermsError};
+pub use umbel_wire::tls::TlsFiles;

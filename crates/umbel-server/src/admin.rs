@@ -25,6 +25,9 @@ use crate::view::{Shared, Stage};
 /// Connections at a time: the page is for few eyes.
 const MAX_CONNECTIONS: usize = 32;
 
+/// How many records the ledger has, beside some of its lines.
+const RECORDS_HEADER: &str = "umbel-ledger-records";
+
 const PAGE: &str = include_str!("admin/page.html");
 
 /// Serves until the process ends.
@@ -41,8 +44,8 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = respond(&shared, &request);
-                async move { Ok::<_, Infallible>(response) }
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(respond(&shared, &request).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -58,7 +61,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn respond(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return response(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -69,6 +72,7 @@ fn respond(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>
     match request.uri().path() {
         "/" => response(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
         "/health" => health(shared),
+        "/ledger" => ledger(shared, request.uri().query()).await,
         "/metrics" => response(
             StatusCode::OK,
             "text/plain; version=0.0.4",
@@ -87,6 +91,35 @@ fn health(shared: &Shared) -> Response<Full<Bytes>> {
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
             format!("{trouble}\n"),
+        ),
+    }
+}
+
+/// The ledger's lines from `?from=RECORD` on, as many as go on one page; how many there are stands in a header of the answer.
+async fn ledger(shared: &Shared, query: Option<&str>) -> Response<Full<Bytes>> {
+    let from = match query {
+        None => Some(0),
+        Some(query) => query
+            .strip_prefix("from=")
+            .and_then(|from| from.parse::<u64>().ok()),
+    };
+    let Some(from) = from else {
+        return response(
+            StatusCode::BAD_REQUEST,
+            "text/plain",
+            "expected /ledger?from=RECORD, counted from 0\n".to_owned(),
+        );
+    };
+    match shared.feed.page(from).await {
+        Ok(page) => {
+            let mut answer = response(StatusCode::OK, "application/jsonl", page.lines);
+            answer.headers_mut().insert(RECORDS_HEADER, page.records.into());
+            answer
+        }
+        Err(error) => response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            format!("{error}\n"),
         ),
     }
 }
@@ -134,8 +167,8 @@ fn status(shared: &Shared) -> Value {
     })
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

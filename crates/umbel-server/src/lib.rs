@@ -16,6 +16,7 @@ mod clock;
 mod driver;
 mod error;
 mod export;
+mod feed;
 mod listener;
 mod metrics;
 mod running;

@@ -14,8 +14,9 @@ use umbel_protocol::{ClientFault, ClientId};
 use umbel_wire::limits::PART_LIMIT;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, Over, RefuseRequest, RefuseResponse,
-    TermsRequest, TermsResponse, UploadPart, UploadResponse, Wait, check_in_response,
+    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, LedgerRequest, LedgerResponse, Over,
+    RefuseRequest, RefuseResponse, TermsRequest, TermsResponse, UploadPart, UploadResponse, Wait,
+    check_in_response,
 };
 use umbel_wire::{encode_moment, tls, transfer, transport};
 
@@ -45,7 +46,7 @@ pub(crate) struct Service {
 impl Service {
     /// Who calls, by the certificate of the connection. It is judged anew at each call, so that one that was revoked or has expired
     /// since the handshake is found out.
-    async fn caller<T>(&self, request: &Request<T>) -> Result<(String, ClientId), Status> {
+    fn certified<T>(&self, request: &Request<T>) -> Result<String, Status> {
         let chain = transport::peer_certificates(request)
             .ok_or_else(|| Status::unauthenticated("the connection shows no certificate"))?;
         let (certificate, between) = chain
@@ -65,6 +66,12 @@ impl Service {
                 "`{name}` is not among the clients that this server allows"
             )));
         }
+        Ok(name)
+    }
+
+    /// The client that calls. Whoever calls for the first time gets a number.
+    async fn caller<T>(&self, request: &Request<T>) -> Result<(String, ClientId), Status> {
+        let name = self.certified(request)?;
         let client = match self.shared.client(&name) {
             Some(client) => client,
             None => self.enrol(&name).await?,
@@ -252,6 +259,21 @@ impl Federation for Service {
     ) -> Result<Response<UploadResponse>, Status> {
         let answer = self.upload_of(request).await;
         self.noted("upload", answer)
+    }
+
+    async fn ledger(&self, request: Request<LedgerRequest>) -> Result<Response<LedgerResponse>, Status> {
+        let answer = async {
+            // Whoever only watches takes no client's place.
+            self.certified(&request)?;
+            let page = self.shared.feed.page(request.get_ref().from).await;
+            let page = page.map_err(|error| Status::unavailable(error.to_string()))?;
+            Ok(LedgerResponse {
+                records: page.records,
+                lines: page.lines.into(),
+            })
+        };
+        let answer = answer.await;
+        self.noted("ledger", answer)
     }
 
     async fn refuse(&self, request: Request<RefuseRequest>) -> Result<Response<RefuseResponse>, Status> {

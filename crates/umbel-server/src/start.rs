@@ -13,6 +13,7 @@ use umbel_protocol::{OpenRound, Resumed, Run};
 use umbel_sim::{ServerTask, checkpoint, facts};
 
 use crate::driver::Driver;
+use crate::feed::LedgerFeed;
 use crate::listener::TlsState;
 use crate::running::{Ended, Running, Sockets};
 use crate::secret::RunSecret;
@@ -157,6 +158,10 @@ fn prepare(
     let shared = Arc::new(Shared::new(
         clock,
         facts_of(&run, &task, settings.round_duration, simulated),
+        LedgerFeed {
+            state: settings.state.clone(),
+            run: run.id,
+        },
         view,
         store.clients(run.id)?,
     ));

@@ -541,6 +541,29 @@ impl Reader {
         self.ask(|connection| ledger_of(connection, run))
     }
 
+    /// How many records a ledger has, and its lines from record `from` on until they are `most_bytes` long.
+    pub(crate) fn ledger_page(
+        &self,
+        run: i64,
+        from: u64,
+        most_bytes: usize,
+    ) -> Result<(u64, Vec<u8>), StoreError> {
+        self.ask(|connection| {
+            let count = "SELECT COUNT(*) FROM ledger WHERE run = ?1";
+            let records: i64 = connection.query_row(count, params![run], |row| row.get(0))?;
+            let sql = "SELECT line FROM ledger WHERE run = ?1 AND sequence >= ?2 ORDER BY sequence";
+            let mut statement = connection.prepare(sql)?;
+            let mut rows = statement.query(params![run, whole(from)])?;
+            let mut lines = Vec::new();
+            while let Some(row) = rows.next()?
+                && lines.len() < most_bytes
+            {
+                lines.extend(row.get::<_, Vec<u8>>(0)?);
+            }
+            Ok((records.cast_unsigned(), lines))
+        })
+    }
+
     pub(crate) fn openings(&self, run: i64) -> Result<Vec<String>, StoreError> {
         self.ask(|connection| {
             let sql = "SELECT opening FROM ledger WHERE run = ?1 AND opening IS NOT NULL ORDER BY sequence";

@@ -12,6 +12,7 @@ use umbel_protocol::{ClientFault, ClientId, ClientMessage, RoundId, Timestamp};
 use umbel_wire::{ExpectedReport, OutgoingInvitation};
 
 use crate::clock::Clock;
+use crate::feed::LedgerFeed;
 
 /// What the driver is asked to do. Everything that changes the run or the database goes through it, one after the other.
 #[derive(Debug)]
@@ -91,6 +92,7 @@ pub(crate) struct Facts {
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) facts: Facts,
+    pub(crate) feed: LedgerFeed,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) counters: crate::metrics::Counters,
     clients: Mutex<BTreeMap<String, ClientId>>,
@@ -101,12 +103,14 @@ impl Shared {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
         facts: Facts,
+        feed: LedgerFeed,
         view: View,
         clients: Vec<(String, ClientId)>,
     ) -> Self {
         Self {
             clock,
             facts,
+            feed,
             view: watch::Sender::new(Arc::new(view)),
             counters: crate::metrics::Counters::default(),
             clients: Mutex::new(clients.into_iter().collect()),

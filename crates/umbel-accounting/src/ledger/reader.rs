@@ -113,22 +113,22 @@ pub fn read(text: &[u8]) -> Result<VerifiedLedger, LedgerFault> {
 }
 
 /// A ledger as far as it was read.
-#[derive(Default)]
-struct Reading {
-    bodies: Vec<Body>,
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub(super) bodies: Vec<Body>,
     /// Reused for encoding each record again.
     encoded: Vec<u8>,
-    heads: Vec<Digest>,
-    key: Option<VerifyingKey>,
-    order: Order,
+    pub(super) heads: Vec<Digest>,
+    pub(super) key: Option<VerifyingKey>,
+    pub(super) order: Order,
     promise: Option<Promise>,
     /// What was signed, and the signature, of each record. They are verified together, which takes a third of the time.
-    signed: Vec<(Vec<u8>, Signature)>,
+    pub(super) signed: Vec<(Vec<u8>, Signature)>,
 }
 
 impl Reading {
     /// Takes the next line, whose signature remains to be verified. What is refused leaves no trace but its own signature.
-    fn take(&mut self, line: &[u8]) -> Result<(), String> {
+    pub(super) fn take(&mut self, line: &[u8]) -> Result<(), String> {
         let (record, signature) = split(line)?;
         let position = self.bodies.len();
         let value: Value = serde_json::from_str(record).map_err(|error| format!("expected JSON: {error}"))?;
@@ -180,7 +180,7 @@ impl Reading {
     }
 
     /// Verifies the signatures of all records so far, the one that was refused included, and names the first that is wrong.
-    fn verify_signatures(&self) -> Result<(), LedgerFault> {
+    pub(super) fn verify_signatures(&self) -> Result<(), LedgerFault> {
         let Some(key) = &self.key else {
             return Ok(());
         };
@@ -205,7 +205,7 @@ impl Reading {
 const BATCH: usize = 2048;
 
 /// The bytes of the record in a line, and its signature.
-fn split(line: &[u8]) -> Result<(&str, [u8; 64]), String> {
+pub(super) fn split(line: &[u8]) -> Result<(&str, [u8; 64]), String> {
     let text = std::str::from_utf8(line).map_err(|_| "expected UTF-8 text".to_owned())?;
     let inner = text
         .strip_prefix(r#"{"record":"#)

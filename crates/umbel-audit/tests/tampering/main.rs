@@ -8,8 +8,11 @@
     reason = "a helper that panics is a test that fails, and says where"
 )]
 
+mod held;
 mod long_ledger;
+mod plan;
 mod run;
+mod watching;
 
 use serde_json::{Value, json};
 use umbel_accounting::ledger::{SigningKey, fingerprint, to_hex};

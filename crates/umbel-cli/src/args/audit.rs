@@ -1,12 +1,14 @@
 //! `umbel audit` on the command line.
 
 mod attack;
+mod watch;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::attack::{AttackArgs, BoundMethod, MechanismArgs};
+pub(crate) use self::watch::WatchArgs;
 
 /// Check what a run spent, from its ledger, and measure what leaks.
 #[derive(Debug, Parser)]
@@ -23,6 +25,7 @@ pub(crate) enum AuditCommand {
     Report(ReportArgs),
     Show(ShowArgs),
     Verify(VerifyArgs),
+    Watch(WatchArgs),
 }
 
 /// Print a ledger's records for a person to read, once its chain and signatures hold.
@@ -62,7 +65,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "SHA256")]
     pub(crate) plan: Option<String>,
 
-    /// Files of signed ledger heads that clients hold.
+    /// Files of signed ledger heads, of kept ledger lines, or histories that clients hold.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) receipts: Vec<PathBuf>,
 
@@ -111,7 +114,7 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) key: Option<String>,
 
-    /// Files of signed ledger heads that clients hold.
+    /// Files of signed ledger heads, of kept ledger lines, or histories that clients hold.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) receipts: Vec<PathBuf>,
 }

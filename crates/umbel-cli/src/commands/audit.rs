@@ -5,6 +5,7 @@ mod mechanism;
 mod report;
 mod show;
 mod verify;
+mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
         AuditCommand::Report(args) => report::run(args),
         AuditCommand::Show(args) => show::run(args),
         AuditCommand::Verify(args) => verify::run(args),
+        AuditCommand::Watch(args) => watch::run(args),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::support::World;
 /// Parameters of the task's model: 16 inputs, 7 hidden units, 3 classes.
 const N_PARAMETERS: usize = 16 * 7 + 7 + 7 * 3 + 3;
 
-async fn connect(world: &World, name: &str) -> Result<FederationClient<Channel>, String> {
+pub(crate) async fn connect(world: &World, name: &str) -> Result<FederationClient<Channel>, String> {
     let file = |ending: &str| world.root.join("certs").join(format!("{name}{ending}"));
     let files = TlsFiles {
         certificate: file(".pem"),

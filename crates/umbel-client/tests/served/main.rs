@@ -7,3 +7,4 @@
 mod equality;
 mod hostile;
 mod support;
+mod watching;

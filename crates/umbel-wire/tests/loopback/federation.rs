@@ -13,8 +13,9 @@ use umbel_protocol::{ClientMessage, ClientRound, Invitation, RoundId, Timestamp}
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, RefuseRequest, RefuseResponse,
-    TermsRequest, TermsResponse, UploadPart, UploadResponse, check_in_response,
+    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, LedgerRequest, LedgerResponse,
+    RefuseRequest, RefuseResponse, TermsRequest, TermsResponse, UploadPart, UploadResponse,
+    check_in_response,
 };
 use umbel_wire::tls::{client_config, server_config};
 use umbel_wire::{
@@ -72,6 +73,10 @@ impl Federation for OneRound {
     }
 
     async fn terms(&self, _: Request<TermsRequest>) -> Result<Response<TermsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn ledger(&self, _: Request<LedgerRequest>) -> Result<Response<LedgerResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 

@@ -15,8 +15,9 @@ use tonic::{Request, Response, Status, Streaming};
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, RefuseRequest, RefuseResponse,
-    TermsRequest, TermsResponse, UploadPart, UploadResponse, Wait, check_in_response,
+    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, LedgerRequest, LedgerResponse,
+    RefuseRequest, RefuseResponse, TermsRequest, TermsResponse, UploadPart, UploadResponse, Wait,
+    check_in_response,
 };
 use umbel_wire::tls::{TlsFiles, client_config, client_verifier, server_config};
 use umbel_wire::transport;
@@ -51,6 +52,10 @@ impl Federation for Waiting {
     }
 
     async fn terms(&self, _: Request<TermsRequest>) -> Result<Response<TermsResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn ledger(&self, _: Request<LedgerRequest>) -> Result<Response<LedgerResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 

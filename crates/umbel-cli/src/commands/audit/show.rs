@@ -89,7 +89,8 @@ fn header(header: &Header) -> Vec<String> {
     ]
 }
 
-fn content(body: &Body) -> String {
+/// What a record says, for a person.
+pub(super) fn content(body: &Body) -> String {
     match body {
         Body::Header(header) => format!(
             "plan {}…",

@@ -87,7 +87,8 @@ fn key(text: &str) -> anyhow::Result<String> {
     Ok(groups.join("-"))
 }
 
-fn plan(text: &str) -> anyhow::Result<String> {
+/// The hash of a plan from the command line.
+pub(super) fn plan(text: &str) -> anyhow::Result<String> {
     let digits = text.to_lowercase();
     match from_hex::<32>(&digits) {
         Some(_) => Ok(digits),
