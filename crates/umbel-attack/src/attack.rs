@@ -6,17 +6,14 @@ use serde::Serialize;
 use umbel_accounting::AccountingError;
 use umbel_accounting::ledger::Body;
 use umbel_experiment::Experiment;
-use umbel_mechanisms::{CentralGaussian, Mechanism, MechanismError, SimulationSeed};
-use umbel_protocol::{
-    ClientId, CommitmentKey, Opening, PlanError, PlanSettings, RoundId, RunPlan, Sampling, StrategySpec,
-};
+use umbel_mechanisms::{CentralGaussian, Mechanism, MechanismError};
+use umbel_protocol::{CommitmentKey, Opening, PlanError, RoundId};
 use umbel_sim::{Prepared, Recorder, SimulateError, Step, World};
 
-use crate::canaries::{Canaries, TooFewDimensions};
-use crate::claim::Claim;
-use crate::family::Family;
+use crate::canaries::TooFewDimensions;
 use crate::observer::Observer;
 use crate::outcome::{Method, Verdict, judge};
+use crate::scene::Scene;
 use crate::scoring::plan_from_claim;
 
 /// How an experiment is attacked.
@@ -66,11 +63,6 @@ pub struct Attack {
     pub not_covered: Vec<String>,
 }
 
-/// What the attacker knows.
-pub const THREAT_MODEL: &str = "white box: the attacker sees the noised mean of every round, from which all released models follow, \
-     and knows everything but the coins: the honest clients' updates, which are subtracted, and the canaries' updates, which it \
-     chose; not which canaries are in, nor who was sampled";
-
 /// Why an experiment was not attacked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -103,8 +95,9 @@ pub enum AttackError {
 
 /// Trains with canaries, attacks what is released, and bounds ε from below. `experiment.seed` must be set.
 ///
-/// The attacked run declares its canaries as further clients, at the same sampling rate, noise multiplier and clip norm; the
-/// divisor grows in proportion. Its noise, coins and sums come from the same code and the same seeds as the experiment's.
+/// With noise on the sum the attacked run declares its canaries as further clients, at the same sampling rate, noise multiplier and
+/// clip norm; the divisor grows in proportion. With noise on each client the canaries are clients by themselves, with unit `example`
+/// examples of one client. Noise, coins and sums come from the same code and the same seeds as the experiment's.
 /// `progress` is called after each round with rounds done and planned.
 pub fn attack(
     experiment: Experiment,
@@ -134,29 +127,16 @@ fn attack_with(
     mut progress: impl FnMut(u64, u64),
     stop: &AtomicBool,
 ) -> Result<Attack, AttackError> {
-    let honest = prepared.plan.settings().population;
-    let planned_rounds = prepared.plan.settings().rounds;
-    let rounds = settings.rounds.unwrap_or(planned_rounds).min(planned_rounds);
-    let differs = differences(settings, rounds, planned_rounds, prepared);
-    prepared.plan = plan_with_canaries(&prepared.plan, settings.canaries, rounds)?;
-    let claim = claim(&prepared.plan)?;
-    let guesses = plan_from_claim(settings.canaries, rounds, &claim);
-
-    let clip_norm = gaussian(&prepared.plan.settings().mechanism)?
-        .quantizer()
-        .clip_norm()
-        .value();
-    let units = prepared.plan.settings().mechanism.divisor() / clip_norm;
-    let canaries = Canaries::new(
-        settings.canaries as usize,
-        prepared.initial.len(),
-        clip_norm,
-        SimulationSeed::new(prepared.seed),
-    )?;
-    let observer = Observer::new(canaries, ClientId(honest), settings.is_shadow);
+    let scene = Scene::new(prepared, settings)?;
+    prepared.plan = scene.plan;
+    let (claim, rounds) = (scene.claim, scene.rounds);
+    let guesses = plan_from_claim(settings.canaries, scene.scored, &claim);
+    let observer = Observer::new(scene.canaries, scene.first, settings.is_shadow).with_view(scene.view);
     let secret = CommitmentKey::from_secret([0; 32]);
     let mut world = World::new(prepared, secret, settings.n_threads)?.with_auditor(&observer);
     let mut model = prepared.initial.clone();
+    let divisor = prepared.plan.settings().mechanism.divisor();
+    let clip_norm = prepared.plan.settings().mechanism.clip_norm().value();
     for done in 1..=rounds {
         let Step::Round(metrics) = world.step(&mut Unrecorded, stop)? else {
             return Err(AttackError::Stopped);
@@ -167,6 +147,7 @@ fn attack_with(
             .zip(&model)
             .map(|(new, old)| new - old)
             .collect();
+        let units = divisor / metrics.clip_norm.unwrap_or(clip_norm);
         observer.end_round(RoundId(metrics.round), &mean, units);
         model.copy_from_slice(parameters);
         progress(done, rounds);
@@ -187,88 +168,22 @@ fn attack_with(
             .noise_multiplier()
             .map(|multiplier| multiplier.value()),
         sampling_rate: claim.rate(),
-        threat_model: THREAT_MODEL,
-        differs,
+        threat_model: scene.threat_model,
+        differs: scene.differs,
         not_covered: prepared.not_covered().into_iter().map(str::to_owned).collect(),
     })
 }
 
-/// The same plan with canaries among its clients.
-fn plan_with_canaries(plan: &RunPlan, canaries: u32, rounds: u64) -> Result<RunPlan, AttackError> {
-    let settings = plan.settings();
-    let Sampling::Poisson { rate } = plan.sampling() else {
-        return Err(AttackError::Unsupported {
-            reason: format!(
-                "its cohorts are drawn by {}, only poisson is known",
-                plan.sampling().as_str()
-            ),
-        });
-    };
-    let population = settings.population + u64::from(canaries);
-    #[allow(clippy::cast_precision_loss, reason = "populations are far below 2^53")]
-    let cohort = if rate.value() >= 1.0 {
-        population as f64
-    } else {
-        rate.value() * population as f64
-    };
-    let own = gaussian(&settings.mechanism)?;
-    let clip_norm = own.quantizer().clip_norm();
-    let mechanism = match own.noise_multiplier().zip(own.noise_kind()) {
-        Some((multiplier, kind)) => CentralGaussian::new(clip_norm, multiplier, kind, cohort)?,
-        None => CentralGaussian::dangerous_without_noise(clip_norm, cohort)?,
-    };
-    Ok(RunPlan::new(PlanSettings {
-        population,
-        cohort,
-        rounds,
-        mechanism: mechanism.into(),
-        // A release is what the model moves by; every other strategy is computed from it.
-        strategy: StrategySpec::FedAvg,
-        epsilon_budget: None,
-        ..settings.clone()
-    })?)
-}
-
-/// The mechanism, if it is independent Gaussian noise at a fixed clip norm: what scores and bounds here are for.
+/// The mechanism, if it is independent Gaussian noise on each round's sum at a fixed clip norm: what `audit mechanism` applies.
 pub fn gaussian(mechanism: &Mechanism) -> Result<&CentralGaussian, AttackError> {
     match mechanism {
         Mechanism::Gaussian(mechanism) => Ok(mechanism),
         _ => Err(AttackError::Unsupported {
-            reason: "only independent Gaussian noise on each round's sum at a fixed clip norm can be attacked yet, not adaptive \
-                     clipping, noise of the clients' own, or DP-FTRL"
+            reason: "one application by itself is known for independent Gaussian noise on a round's sum at a fixed clip norm only; \
+                     `umbel audit attack` attacks the whole run"
                 .to_owned(),
         }),
     }
-}
-
-/// What the plan claims.
-fn claim(plan: &RunPlan) -> Result<Claim, AttackError> {
-    let settings = plan.settings();
-    let Sampling::Poisson { rate } = plan.sampling() else {
-        unreachable!("checked when canaries were added");
-    };
-    let family = Family::new(rate, settings.rounds, settings.delta);
-    Ok(Claim::new(family, rate, settings.mechanism.noise_multiplier())?)
-}
-
-fn differences(settings: &AttackSettings, rounds: u64, planned: u64, prepared: &Prepared) -> Vec<String> {
-    let plan = prepared.plan.settings();
-    let mut list = vec![format!(
-        "{} canaries are declared beside the {} clients, at the same sampling rate, noise multiplier and clip norm",
-        settings.canaries, plan.population
-    )];
-    if rounds < planned {
-        list.push(format!(
-            "{rounds} of {planned} rounds are played, and the claim is that of {rounds}"
-        ));
-    }
-    if settings.is_shadow {
-        list.push("honest clients send zeros instead of training".to_owned());
-    }
-    if plan.strategy != StrategySpec::FedAvg {
-        list.push("the model moves by each release, whatever strategy computes from releases".to_owned());
-    }
-    list
 }
 
 /// Nothing of an attacked run is kept: it has no ledger.

@@ -25,6 +25,10 @@ pub struct Canaries {
     included: Vec<bool>,
     /// Size of a raw update's values.
     size: f32,
+    /// What a canary sends that is not included: the opposite update, else zeros.
+    is_replaced: bool,
+    /// Whether the signs are turned in even rounds.
+    turns: bool,
 }
 
 /// There are fewer dimensions than canaries.
@@ -74,7 +78,25 @@ impl Canaries {
             rows: shuffled(order, &mut stream(3)),
             included: coins(seed, n_canaries),
             size,
+            is_replaced: false,
+            turns: true,
         })
+    }
+
+    /// A canary that is not included sends the opposite update instead of zeros: replace-one.
+    pub fn replaced(self) -> Self {
+        Self {
+            is_replaced: true,
+            ..self
+        }
+    }
+
+    /// Updates keep their signs in all rounds, for noise that is correlated between rounds by design.
+    pub fn steady(self) -> Self {
+        Self {
+            turns: false,
+            ..self
+        }
     }
 
     /// How many.
@@ -98,22 +120,25 @@ impl Canaries {
     }
 
     /// The sign that all updates of a round carry.
-    pub fn round_sign(round: u64) -> f64 {
-        if round.is_multiple_of(2) { -1.0 } else { 1.0 }
+    pub fn round_sign(&self, round: u64) -> f64 {
+        if self.turns && round.is_multiple_of(2) {
+            -1.0
+        } else {
+            1.0
+        }
     }
 
-    /// Writes the raw update of a canary in a round: zeros if it is not included, like a declared client without data.
+    /// Writes the raw update of a canary in a round: zeros if it is not included, like a declared client without data, unless
+    /// canaries are [replaced](Self::replaced).
     pub fn write(&self, canary: usize, round: u64, update: &mut [f32]) {
         update.fill(0.0);
-        if !self.included[canary] {
+        let is_included = self.included[canary];
+        if !is_included && !self.is_replaced {
             return;
         }
         let row = self.rows[canary];
-        let size = if round.is_multiple_of(2) {
-            -self.size
-        } else {
-            self.size
-        };
+        let is_turned = self.round_sign(round) < 0.0;
+        let size = if is_turned == is_included { -self.size } else { self.size };
         for (column, (&place, sign)) in self.support.iter().zip(&self.signs).enumerate() {
             let is_odd = (row & column).count_ones() % 2 == 1;
             update[place] = if is_odd { -size * sign } else { size * sign };
@@ -189,7 +214,7 @@ mod tests {
                 let products = canaries.project(gathered);
                 for (place, product) in products.iter().enumerate() {
                     let expected = if place == canary && canaries.is_included(canary) {
-                        Canaries::OVERSHOOT * Canaries::round_sign(round)
+                        Canaries::OVERSHOOT * canaries.round_sign(round)
                     } else {
                         0.0
                     };

@@ -1,6 +1,6 @@
 //! Whether what was seen has the law that was claimed: tests that an ε alone cannot stand for.
 
-use crate::claim::Claim;
+use crate::claim::{Claim, Participation};
 use crate::observer::ObservedRound;
 use crate::special::{chi_square_two_sided, normal_cdf, normal_quantile};
 
@@ -52,12 +52,12 @@ impl Noise {
 
     /// Whether the noise has the claimed size: a chi-square test of its mean square, two-sided.
     pub(crate) fn check_size(&self, claim: &Claim) -> Option<Check> {
-        if claim.noise() <= 0.0 {
+        if claim.seen_noise() <= 0.0 {
             return None;
         }
         let n = self.0.iter().map(Vec::len).sum::<usize>();
         let squares: f64 = self.0.iter().flatten().map(|value| value * value).sum();
-        let ratio = squares / to_f64(n) / claim.noise().powi(2);
+        let ratio = squares / to_f64(n) / claim.seen_noise().powi(2);
         let p_value = if ratio.is_finite() {
             chi_square_two_sided(ratio, to_f64(n))
         } else {
@@ -65,8 +65,8 @@ impl Noise {
         };
         let detail = format!(
             "standard deviation {:.6} in clip norms over {n} projections, claimed {:.6}",
-            ratio.sqrt() * claim.noise(),
-            claim.noise()
+            ratio.sqrt() * claim.seen_noise(),
+            claim.seen_noise()
         );
         Some(Check::new("noise-size", p_value, detail))
     }
@@ -125,6 +125,9 @@ const WORK: usize = 1_000_000_000;
 /// Whether canaries were invited as often as Poisson sampling would: their number, and how it spreads over canaries, so that a
 /// cohort that stays the same is seen.
 pub(crate) fn check_participation(rounds: &[ObservedRound], n_canaries: usize, claim: &Claim) -> Vec<Check> {
+    if let Participation::Turns { separation, most } = claim.participation() {
+        return vec![check_turns(rounds, n_canaries, separation, most)];
+    }
     let (q, n_rounds, n) = (claim.rate(), to_f64(rounds.len()), to_f64(n_canaries));
     let mut counts = vec![0_u32; n_canaries];
     for round in rounds {
@@ -167,6 +170,25 @@ pub(crate) fn check_participation(rounds: &[ObservedRound], n_canaries: usize, c
         format!("variance of a canary's participations {mean_square:.4} of the binomial's"),
     );
     vec![rate, spread]
+}
+
+/// Whether every canary's participations are as far apart and as few as its turns allow: nothing is left to chance here.
+fn check_turns(rounds: &[ObservedRound], n_canaries: usize, separation: u64, most: u64) -> Check {
+    let mut taken = vec![Vec::new(); n_canaries];
+    for (round, place) in rounds.iter().zip(1_u64..) {
+        for &canary in &round.invited {
+            taken[canary as usize].push(place);
+        }
+    }
+    let keeps = |rounds: &Vec<u64>| {
+        rounds.len() as u64 <= most && rounds.windows(2).all(|pair| pair[1] - pair[0] >= separation)
+    };
+    let broken = taken.iter().filter(|rounds| !keeps(rounds)).count();
+    let p_value = if broken == 0 { 1.0 } else { 0.0 };
+    let detail = format!(
+        "{broken} of {n_canaries} canaries took part more than {most} times or less than {separation} rounds apart"
+    );
+    Check::new("turns", p_value, detail)
 }
 
 /// Weights w with w·1 = n and least variance wᵀΣw, w ∝ Σ⁻¹1; `None` if the matrix is not positive definite.

@@ -9,8 +9,21 @@ use crate::family::Family;
 pub struct Claim {
     family: Family,
     rate: SamplingRate,
-    noise_multiplier: Option<NoiseMultiplier>,
+    /// Standard deviation of the noise on a score of one round.
+    noise: f64,
+    /// The same on what is seen of one round, where that is not yet a score.
+    seen_noise: f64,
+    participation: Participation,
     epsilon: f64,
+}
+
+/// Who takes part when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Participation {
+    /// Everybody by a coin of its own.
+    Coins,
+    /// Clients take turns: rounds between two participations, and the most of them.
+    Turns { separation: u64, most: u64 },
 }
 
 impl Claim {
@@ -24,12 +37,33 @@ impl Claim {
             Some(noise) => family.epsilon(1.0 / noise.value())?.upper.value(),
             None => f64::INFINITY,
         };
+        let noise = noise_multiplier.map_or(0.0, NoiseMultiplier::value);
         Ok(Self {
             family,
             rate,
-            noise_multiplier,
+            noise,
+            seen_noise: noise,
+            participation: Participation::Coins,
             epsilon,
         })
+    }
+
+    /// What is attacked carries this noise, in units of one contribution: more than the claim has for all that is released.
+    pub(crate) fn seen_with(self, noise: f64) -> Self {
+        Self {
+            noise,
+            seen_noise: noise,
+            ..self
+        }
+    }
+
+    /// Scores are put together from rounds that each carry this noise, of clients who take turns.
+    pub(crate) fn in_turns(self, seen_noise: f64, separation: u64, most: u64) -> Self {
+        Self {
+            seen_noise,
+            participation: Participation::Turns { separation, most },
+            ..self
+        }
     }
 
     /// The mechanisms among which the claim picks one.
@@ -47,8 +81,17 @@ impl Claim {
         self.rate.value()
     }
 
-    /// Standard deviation of the noise on a sum, in clip norms; 0 without noise.
+    /// Standard deviation of the noise on a score of one round, in contributions; 0 without noise.
     pub fn noise(&self) -> f64 {
-        self.noise_multiplier.map_or(0.0, NoiseMultiplier::value)
+        self.noise
+    }
+
+    /// The same for what is seen of one round.
+    pub(crate) fn seen_noise(&self) -> f64 {
+        self.seen_noise
+    }
+
+    pub(crate) fn participation(&self) -> Participation {
+        self.participation
     }
 }

@@ -17,10 +17,12 @@ mod guessing;
 mod mechanism;
 mod observer;
 mod outcome;
+mod scene;
 mod scoring;
 mod special;
+mod whitening;
 
-pub use attack::{Attack, AttackError, AttackSettings, THREAT_MODEL, attack, attack_prepared, gaussian};
+pub use attack::{Attack, AttackError, AttackSettings, attack, attack_prepared, gaussian};
 pub use canaries::{Canaries, TooFewDimensions};
 pub use checks::{Check, FALSE_ALARM};
 pub use claim::Claim;

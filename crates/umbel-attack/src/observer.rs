@@ -1,12 +1,14 @@
 //! What the attacker plays in a run, and what it sees of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use umbel_mechanisms::{GRID_UNITS, QuantizedUpdate};
+use umbel_mechanisms::{GRID_UNITS, LocalGaussian, QuantizedUpdate};
 use umbel_protocol::{ClientId, ClientMessage, RoundId};
-use umbel_sim::Auditor;
+use umbel_sim::{Auditor, StepOf};
 
 use crate::canaries::Canaries;
+use crate::whitening::Whitening;
 
 /// Plays the canaries and keeps, for every round, the projections of what was released less what honest clients sent.
 ///
@@ -19,7 +21,28 @@ pub struct Observer {
     first: u64,
     /// Whether all other clients send zeros instead of training.
     is_shadow: bool,
+    view: View,
     seen: Mutex<Seen>,
+}
+
+/// What the attacker looks at.
+#[derive(Debug)]
+pub(crate) enum View {
+    /// The noised mean of each round.
+    Means {
+        /// What a contribution is in units of what the clip norm bounds: 1, or less where that bounds more than the update.
+        contribution: f64,
+        /// Where noise is correlated between rounds.
+        whitening: Option<Whitening>,
+    },
+    /// What each canary sends, by a client that adds its own noise.
+    Reports {
+        mechanism: Box<LocalGaussian>,
+        /// What one unit of a report stands for.
+        unit: f64,
+    },
+    /// The noised mean gradient of each step of one client; what turns it into clip norms of the sum.
+    Steps { units: f64 },
 }
 
 /// Everything that was seen of a run.
@@ -28,6 +51,10 @@ pub struct Observations {
     pub(crate) canaries: Canaries,
     pub(crate) geometry: Geometry,
     pub(crate) rounds: Vec<ObservedRound>,
+    /// Scores over all rounds, where they are not sums.
+    pub(crate) totals: Option<Vec<f64>>,
+    /// Whether canaries are seen in one sum, with independent noise in each round.
+    pub(crate) are_in_one_sum: bool,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +63,8 @@ struct Seen {
     honest: Vec<i64>,
     /// Canaries that were invited to the open round.
     invited: Vec<u32>,
+    /// Where canaries' reports are looked at one by one: the projections of each.
+    reports: BTreeMap<u32, (f64, Vec<f32>)>,
     geometry: Geometry,
     measured: Vec<bool>,
     rounds: Vec<ObservedRound>,
@@ -81,6 +110,9 @@ impl Default for Geometry {
 /// Unused directions that are kept at most.
 const MOST_UNUSED: usize = 16_384;
 
+/// The same where rounds are put together again and again.
+const MOST_WHITENED: usize = 2_048;
+
 impl Observer {
     /// An attacker that plays the clients from `first` on. With `is_shadow` all other clients send zeros.
     pub fn new(canaries: Canaries, first: ClientId, is_shadow: bool) -> Self {
@@ -93,45 +125,128 @@ impl Observer {
             canaries,
             first: first.0,
             is_shadow,
+            view: View::Means {
+                contribution: 1.0,
+                whitening: None,
+            },
             seen,
         }
+    }
+
+    /// Looks at something else than the sums of rounds.
+    pub(crate) fn with_view(self, view: View) -> Self {
+        Self { view, ..self }
     }
 
     /// Tells what a round released: `mean` is the noised mean, the model's step. `units` is what turns it into clip norms of the
     /// sum, divisor / clip norm.
     pub fn end_round(&self, round: RoundId, mean: &[f32], units: f64) {
+        match &self.view {
+            View::Means { contribution, .. } => {
+                let scale = self.canaries.round_sign(round.0) / contribution;
+                self.end_sum(mean, units * contribution, scale);
+            }
+            View::Reports { .. } => {
+                let mut seen = self.seen();
+                let reports = std::mem::take(&mut seen.reports);
+                let mut round = ObservedRound {
+                    invited: reports.keys().copied().collect(),
+                    scores: vec![0.0; self.canaries.len()],
+                    unused: Vec::new(),
+                };
+                for (canary, (score, unused)) in reports {
+                    round.scores[canary as usize] = score;
+                    round.unused.extend(unused);
+                }
+                seen.rounds.push(round);
+            }
+            // Steps were seen when they were taken.
+            View::Steps { .. } => {}
+        }
+    }
+
+    /// A noised mean, which `units` turn into what a report is bounded to; `scale` turns that into contributions, with their sign.
+    fn end_sum(&self, mean: &[f32], units: f64, scale: f64) {
         let mut seen = self.seen();
         let mut residual: Vec<f64> = self.canaries.gather(mean).into_iter().map(f64::from).collect();
         for (value, honest) in residual.iter_mut().zip(&mut seen.honest) {
             *value = *value * units - to_f64(std::mem::take(honest)) / f64::from(GRID_UNITS);
         }
-        let sign = Canaries::round_sign(round.0);
         let mut scores = self.canaries.project(residual);
         for score in &mut scores {
-            *score *= sign;
+            *score *= scale;
         }
         let unused = scores.split_off(self.canaries.len());
         let mut invited = std::mem::take(&mut seen.invited);
         invited.sort_unstable();
+        let most = match &self.view {
+            View::Means {
+                whitening: Some(_), ..
+            } => MOST_WHITENED,
+            _ => MOST_UNUSED,
+        };
         seen.rounds.push(ObservedRound {
             invited,
             scores,
-            unused: unused.into_iter().take(MOST_UNUSED).map(to_single).collect(),
+            unused: unused.into_iter().take(most).map(to_single).collect(),
         });
     }
 
     /// Everything that was seen, once the run is over.
     pub fn finish(self) -> Observations {
         let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (mut rounds, mut totals, mut are_in_one_sum) = (seen.rounds, None, true);
+        match &self.view {
+            View::Means {
+                whitening: Some(whitening),
+                ..
+            } => {
+                rounds = whitening.whiten(&rounds);
+                totals = Some(whitening.totals(&rounds, self.canaries.len()));
+                are_in_one_sum = false;
+            }
+            View::Reports { .. } => are_in_one_sum = false,
+            View::Means { whitening: None, .. } | View::Steps { .. } => {}
+        }
         Observations {
             canaries: self.canaries,
             geometry: seen.geometry,
-            rounds: seen.rounds,
+            rounds,
+            totals,
+            are_in_one_sum,
         }
+    }
+
+    /// Looks at the report of a client that adds its own noise, in units in which its two updates are 1 apart.
+    fn look_at_report(&self, canary: usize, unit: f64, update: &QuantizedUpdate) {
+        let gathered = self.canaries.gather(update.values());
+        let gathered = gathered.into_iter().map(|value| f64::from(value) * unit);
+        let mut products = self.canaries.project(gathered.collect());
+        let unused = products.split_off(self.canaries.len());
+        let own = products[canary];
+        // Directions of other canaries are as free of signal here as those that nobody uses.
+        let others = products.into_iter().enumerate().filter(|(other, _)| *other != canary);
+        let noise = unused.into_iter().chain(others.map(|(_, product)| product));
+        let noise = noise.map(|x| to_single(x / 2.0)).take(MOST_UNUSED.div_ceil(self.canaries.len()));
+        let seen = (f64::midpoint(own, 1.0), noise.collect());
+        #[allow(clippy::cast_possible_truncation, reason = "canaries are counted in 32 bits")]
+        self.seen().reports.insert(canary as u32, seen);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Steps of all rounds take the place of rounds. One client takes them, one after the other.
+    fn steps_seen(&self) -> u64 {
+        self.seen().rounds.len() as u64
+    }
+
+    fn add_honest(&self, contribution: &QuantizedUpdate) {
+        let gathered = self.canaries.gather(contribution.values());
+        for (sum, value) in self.seen().honest.iter_mut().zip(gathered) {
+            *sum += i64::from(value);
+        }
     }
 
     fn canary(&self, client: ClientId) -> Option<usize> {
@@ -139,6 +254,7 @@ impl Observer {
         (canary < self.canaries.len()).then_some(canary)
     }
 
+    /// Whether a canary's contribution is there to be measured, for the first time.
     fn measure(&self, canary: usize, update: &QuantizedUpdate) {
         let is_new = !std::mem::replace(&mut self.seen().measured[canary], true);
         if !is_new {
@@ -171,9 +287,16 @@ impl Observer {
 
 impl Auditor for Observer {
     fn update(&self, client: ClientId, round: RoundId, update: &mut [f32]) -> bool {
+        if let View::Steps { .. } = self.view {
+            return self.is_shadow;
+        }
         match self.canary(client) {
             Some(canary) => {
                 self.canaries.write(canary, round.0, update);
+                if let View::Reports { mechanism, .. } = &self.view {
+                    let (contribution, _) = mechanism.quantizer().clip_and_quantize(update, Vec::new());
+                    self.measure(canary, &contribution);
+                }
                 true
             }
             None if self.is_shadow => {
@@ -188,20 +311,52 @@ impl Auditor for Observer {
         let ClientMessage::Report { update, .. } = message else {
             return;
         };
-        match self.canary(client) {
-            Some(canary) => {
+        match (&self.view, self.canary(client)) {
+            (View::Steps { .. }, _) | (View::Reports { .. }, None) => {}
+            (View::Reports { mechanism, unit }, Some(canary)) => {
+                self.look_at_report(canary, *unit / mechanism.plan().clip_norm.value(), update);
+            }
+            (View::Means { .. }, Some(canary)) => {
                 #[allow(clippy::cast_possible_truncation, reason = "canaries are counted in 32 bits")]
                 self.seen().invited.push(canary as u32);
                 if self.canaries.is_included(canary) {
                     self.measure(canary, update);
                 }
             }
-            None => {
-                let gathered = self.canaries.gather(update.values());
-                for (sum, value) in self.seen().honest.iter_mut().zip(gathered) {
-                    *sum += i64::from(value);
+            (View::Means { .. }, None) => self.add_honest(update),
+        }
+    }
+
+    fn added_examples(&self, _: ClientId) -> usize {
+        match self.view {
+            View::Steps { .. } => self.canaries.len(),
+            View::Means { .. } | View::Reports { .. } => 0,
+        }
+    }
+
+    fn gradient(&self, _: StepOf, added: usize, gradient: &mut [f32]) {
+        let step = self.steps_seen();
+        self.canaries.write(added, step, gradient);
+    }
+
+    fn contribution(&self, _: StepOf, added: Option<usize>, contribution: &QuantizedUpdate) {
+        let View::Steps { .. } = self.view else { return };
+        match added {
+            Some(canary) => {
+                #[allow(clippy::cast_possible_truncation, reason = "canaries are counted in 32 bits")]
+                self.seen().invited.push(canary as u32);
+                if self.canaries.is_included(canary) {
+                    self.measure(canary, contribution);
                 }
             }
+            None => self.add_honest(contribution),
+        }
+    }
+
+    fn noised(&self, _: StepOf, gradient: &[f32]) {
+        if let View::Steps { units } = self.view {
+            let sign = self.canaries.round_sign(self.steps_seen());
+            self.end_sum(gradient, units, sign);
         }
     }
 }
@@ -218,6 +373,6 @@ fn to_f64(value: i64) -> f64 {
     clippy::cast_possible_truncation,
     reason = "pure noise, of which the spread matters"
 )]
-fn to_single(value: f64) -> f32 {
+pub(crate) fn to_single(value: f64) -> f32 {
     value as f32
 }

@@ -131,7 +131,10 @@ pub fn judge(
     let mut checks: Vec<Check> = noise.check_size(claim).into_iter().chain(independence).collect();
     checks.extend(check_participation(rounds, canaries.len(), claim));
 
-    let scores = scoring::scores(rounds, claim, weights.as_deref());
+    let scores = match &seen.totals {
+        Some(totals) => totals.clone(),
+        None => scoring::scores(rounds, claim, weights.as_deref()),
+    };
     let split = |scores: &[f64]| -> (Vec<f64>, Vec<f64>) {
         let (included, excluded): (Vec<_>, Vec<_>) = scores
             .iter()
@@ -150,19 +153,21 @@ pub fn judge(
     );
     methods.insert(Method::FDpOneRun, f_dp(claim, guesses)?);
     methods.insert(Method::OneRun, one_run(claim, guesses));
-    let sums = scoring::scores(rounds, claim, Some(&vec![1.0; rounds.len()]));
-    let length = directional_length(rounds, &sums);
-    let cosines: Vec<f64> = split(&sums).0.iter().map(|sum| sum / length).collect();
-    methods.insert(
-        Method::CosineEstimate,
-        Finding {
-            is_bound: false,
-            epsilon: cosine_estimate(&cosines, canaries.order(), claim.family().delta()),
-            epsilon_at_alarm_confidence: None,
-            guesses: None,
-            assumes: "an estimate, not a bound: it may be above the true epsilon",
-        },
-    );
+    if seen.are_in_one_sum {
+        let sums = scoring::scores(rounds, claim, Some(&vec![1.0; rounds.len()]));
+        let length = directional_length(rounds, &sums);
+        let cosines: Vec<f64> = split(&sums).0.iter().map(|sum| sum / length).collect();
+        methods.insert(
+            Method::CosineEstimate,
+            Finding {
+                is_bound: false,
+                epsilon: cosine_estimate(&cosines, canaries.order(), claim.family().delta()),
+                epsilon_at_alarm_confidence: None,
+                guesses: None,
+                assumes: "an estimate, not a bound: it may be above the true epsilon",
+            },
+        );
+    }
 
     let named = methods.get(&method);
     let at = |epsilon: Option<f64>| epsilon.unwrap_or(0.0);

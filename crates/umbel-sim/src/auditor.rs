@@ -1,5 +1,6 @@
 //! The seam at which an auditor enters a simulated run.
 
+use umbel_mechanisms::QuantizedUpdate;
 use umbel_protocol::{ClientId, ClientMessage, RoundId};
 
 /// Plays some of the clients, and sees what the server sees.
@@ -13,4 +14,30 @@ pub trait Auditor: std::fmt::Debug + Sync {
 
     /// Sees a client's report on its way to the server.
     fn report(&self, client: ClientId, message: &ClientMessage);
+
+    /// How many examples the auditor adds to a client's own, for private steps.
+    fn added_examples(&self, _client: ClientId) -> usize {
+        0
+    }
+
+    /// Writes the raw gradient of one of the examples that it adds, counted from 0, whose coin has come up in a step.
+    fn gradient(&self, _step: StepOf, _added: usize, _gradient: &mut [f32]) {}
+
+    /// Sees what an example, added or not, contributes to a step's sum.
+    fn contribution(&self, _step: StepOf, _added: Option<usize>, _contribution: &QuantizedUpdate) {}
+
+    /// Sees a step's noised mean gradient.
+    fn noised(&self, _step: StepOf, _gradient: &[f32]) {}
+}
+
+/// One step of a client's private gradient descent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a plain record")]
+pub struct StepOf {
+    /// Whose.
+    pub client: ClientId,
+    /// In which round.
+    pub round: RoundId,
+    /// From 0, in that round.
+    pub step: u32,
 }

@@ -21,7 +21,7 @@ mod tally;
 mod task;
 mod world;
 
-pub use auditor::Auditor;
+pub use auditor::{Auditor, StepOf};
 pub use checkpoint::CheckpointFault;
 pub use data::{Data, DataReader};
 pub use error::SimulateError;

@@ -1,7 +1,10 @@
 //! Private gradient descent on one client, for unit `example`.
 
 use umbel_mechanisms::{BlockStreams, IntegerSum, LocalGaussian, LocalSteps, RandomStream, poisson_batch};
+use umbel_protocol::{ClientId, RoundId};
 use umbel_train::{LocalReport, LocalTrainer, TrainingWorkspace};
+
+use crate::{Auditor, StepOf};
 
 /// What is secret on a client in one round.
 pub(crate) struct Secrets {
@@ -11,6 +14,23 @@ pub(crate) struct Secrets {
     pub(crate) noise: BlockStreams,
     /// Where values are dropped, different for each step and example.
     pub(crate) dropout_seed: u64,
+}
+
+/// Whose steps they are, for an auditor who adds examples to them.
+pub(crate) struct Audited<'a> {
+    pub(crate) auditor: &'a dyn Auditor,
+    pub(crate) client: ClientId,
+    pub(crate) round: RoundId,
+}
+
+impl Audited<'_> {
+    fn step(&self, step: u32) -> StepOf {
+        StepOf {
+            client: self.client,
+            round: self.round,
+            step,
+        }
+    }
 }
 
 /// DP-SGD (Abadi et al. 2016, arXiv 1607.00133, algorithm 1) from the parameters `global` on `examples`; writes local minus global
@@ -25,9 +45,10 @@ pub(crate) fn private_steps(
     steps: LocalSteps,
     (global, examples): (&[f32], &[u32]),
     mut secrets: Secrets,
-    workspace: &mut TrainingWorkspace,
-    update: &mut Vec<f32>,
+    (workspace, update): (&mut TrainingWorkspace, &mut Vec<f32>),
+    audited: Option<&Audited<'_>>,
 ) -> LocalReport {
+    let n_added = audited.map_or(0, |audited| audited.auditor.added_examples(audited.client));
     let mut parameters = global.to_vec();
     let mut gradient = vec![0.0; global.len()];
     let mut quantized = Vec::new();
@@ -38,12 +59,27 @@ pub(crate) fn private_steps(
     let mut loss_sum = 0.0;
     for step in 0..steps.steps {
         let mut sum = IntegerSum::new(global.len());
-        for place in poisson_batch(&mut secrets.coins, examples.len(), steps.sampling_rate) {
-            let example = examples[place];
-            let dropout_seed = secrets.dropout_seed ^ (u64::from(step) << 32 | u64::from(example));
-            loss_sum +=
-                trainer.example_gradient(&parameters, example, dropout_seed, workspace, &mut gradient);
+        let audited = audited.map(|audited| (audited.auditor, audited.step(step)));
+        for place in poisson_batch(&mut secrets.coins, examples.len() + n_added, steps.sampling_rate) {
+            let added = place.checked_sub(examples.len());
+            match (audited, added) {
+                (Some((auditor, step)), Some(added)) => auditor.gradient(step, added, &mut gradient),
+                _ => {
+                    let example = examples[place];
+                    let dropout_seed = secrets.dropout_seed ^ (u64::from(step) << 32 | u64::from(example));
+                    loss_sum += trainer.example_gradient(
+                        &parameters,
+                        example,
+                        dropout_seed,
+                        workspace,
+                        &mut gradient,
+                    );
+                }
+            }
             let (contribution, _) = mechanism.quantizer().clip_and_quantize(&gradient, quantized);
+            if let Some((auditor, step)) = audited {
+                auditor.contribution(step, added, &contribution);
+            }
             // A sum takes what its own quantiser made, up to more examples than a client can hold.
             let added = sum.add(&contribution);
             debug_assert!(added.is_ok());
@@ -51,6 +87,9 @@ pub(crate) fn private_steps(
             report.n_examples_seen += 1;
         }
         let noised = mechanism.noised_gradient(sum, &secrets.noise, step);
+        if let Some((auditor, step)) = audited {
+            auditor.noised(step, &noised);
+        }
         for (parameter, slope) in parameters.iter_mut().zip(&noised) {
             *parameter -= to_single(steps.learning_rate) * slope;
         }
@@ -133,8 +172,8 @@ mod tests {
             steps,
             (&global, examples),
             secrets(),
-            &mut workspace,
-            &mut update,
+            (&mut workspace, &mut update),
+            None,
         );
         (update, report)
     }

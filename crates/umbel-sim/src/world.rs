@@ -19,7 +19,7 @@ use umbel_train::{
 };
 
 use crate::data::refuse_augmentation;
-use crate::private_steps::{Secrets, private_steps};
+use crate::private_steps::{Audited, Secrets, private_steps};
 use crate::tally::Tally;
 use crate::{Auditor, Prepared, SimulateError};
 
@@ -120,15 +120,23 @@ impl Worker {
                             .first()
                             .map_or(0, |first| u64::from_le_bytes(*first)),
                     };
-                    let task = (&client.model()[..], examples);
+                    // An auditor that plays the client's own data leaves it nothing but what it adds.
+                    let is_played = auditor
+                        .is_some_and(|auditor| auditor.update(to, client.round(), &mut self.update));
+                    let task = (&client.model()[..], if is_played { &[] } else { examples });
+                    let audited = auditor.map(|auditor| Audited {
+                        auditor,
+                        client: to,
+                        round: client.round(),
+                    });
                     let report = private_steps(
                         trainer,
                         mechanism,
                         steps,
                         task,
                         secrets,
-                        &mut self.workspace,
-                        &mut self.update,
+                        (&mut self.workspace, &mut self.update),
+                        audited.as_ref(),
                     );
                     let (message, outcome) = client.report(&self.update, std::mem::take(&mut self.quantized));
                     (message, report, outcome)
