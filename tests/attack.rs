@@ -149,3 +149,151 @@ fn the_mechanism_alone_keeps_its_claim() {
     assert!(number("epsilon_lower_bound") < number("epsilon"), "{found}");
     assert_eq!(found["pairs"].as_array().unwrap().len(), 6);
 }
+
+/// Each kind of noise: the bound is below the claim and near enough to it that noise too small by a third would show.
+#[test]
+fn every_mechanism_is_attacked_where_its_noise_is_added() {
+    let folder = Folder::new();
+    let ftrl = |strategy: &'static str| {
+        vec![
+            "privacy.noise_multiplier=2.0",
+            "privacy.mechanism.kind=dp-ftrl",
+            strategy,
+            // Every canary takes every turn, so that each leaks what the claim allows for.
+            "federation.cohort=40",
+            "privacy.mechanism.separation=1",
+        ]
+    };
+    let cases: [(&str, Vec<&str>); 6] = [
+        (
+            "adaptive",
+            vec![
+                "federation.cohort=40",
+                "privacy.clip_norm={kind=\"adaptive\", initial=0.1}",
+                "privacy.noise_multiplier=1.5",
+            ],
+        ),
+        ("ftrl-banded", ftrl("privacy.mechanism.strategy=banded")),
+        ("ftrl-blt", ftrl("privacy.mechanism.strategy=blt")),
+        ("ftrl-tree", ftrl("privacy.mechanism.strategy=tree")),
+        (
+            "local",
+            vec!["privacy.trust=local", "privacy.noise_multiplier=3.0"],
+        ),
+        (
+            "example",
+            vec![
+                "privacy.trust=local",
+                "privacy.unit=example",
+                "training.sampling_rate=0.5",
+                "training.steps=3",
+                "privacy.noise_multiplier=1.0",
+            ],
+        ),
+    ];
+    for (name, settings) in cases {
+        let mut args = vec![
+            "attack",
+            "experiment.toml",
+            "--canaries",
+            "400",
+            "--shadow",
+            "--json",
+        ];
+        for setting in ["model.kind=mlp", "model.hidden=[40]"].iter().chain(&settings) {
+            args.extend(["--set", setting]);
+        }
+        let found = json(&audit(&folder, &args).success());
+        let number = |field: &str| found[field].as_f64().unwrap();
+        assert!(
+            number("epsilon_lower_bound") < number("epsilon")
+                && number("epsilon_lower_bound") > 0.6 * number("epsilon"),
+            "{name}: {found:#}"
+        );
+        assert!(
+            found["checks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|check| check["passed"] == true),
+            "{name}: {found:#}"
+        );
+        assert!(
+            found["geometry"]["norm_min"].as_f64().unwrap() > 0.999,
+            "{name}: {found:#}"
+        );
+    }
+}
+
+#[test]
+fn what_no_score_is_sound_for_is_refused_with_the_reason() {
+    let folder = Folder::new();
+    let args = [
+        "attack",
+        "experiment.toml",
+        "--set",
+        "privacy.mechanism={kind=\"dp-ftrl\", strategy=\"banded\", amplified=true}",
+    ];
+    let outcome = audit(&folder, &args);
+    assert!(
+        outcome.failure(1).contains("counts on secret coins as well"),
+        "{}",
+        outcome.stderr
+    );
+    let args = ["mechanism", "experiment.toml", "--set", "privacy.trust=local"];
+    assert!(audit(&folder, &args).failure(1).contains("umbel audit attack"));
+}
+
+/// A model that anybody may read: without noise and with few examples a client it gives its members away, with noise it does not.
+#[test]
+fn members_of_a_model_without_noise_are_found_and_of_a_private_one_are_not() {
+    let folder = Folder::new();
+    let args = |more: &'static [&'static str]| {
+        let same = [
+            "membership",
+            "experiment.toml",
+            "--shadow-runs",
+            "16",
+            "--json",
+            "--set",
+            "federation.cohort=40",
+            "--set",
+            "training.epochs=20",
+        ];
+        [&same, more].concat()
+    };
+    let bare = json(
+        &audit(
+            &folder,
+            &args(&[
+                "--set",
+                "privacy.dangerous_no_noise=true",
+                "--set",
+                "privacy.clip_norm=100.0",
+            ]),
+        )
+        .success(),
+    );
+    assert!(bare["roc"]["area"].as_f64().unwrap() > 0.75, "{bare:#}");
+    assert!(bare["epsilon"].is_null() && bare["roc"]["points"][0]["allowed"].is_null());
+    let private = audit(
+        &folder,
+        &args(&["--set", "privacy.noise_multiplier=5.0", "--threads", "1"]),
+    )
+    .success();
+    let found = json(&private);
+    let area = found["roc"]["area"].as_f64().unwrap();
+    assert!((0.3..0.7).contains(&area), "{found:#}");
+    assert_eq!(found["exceeds_claim"], false);
+    let point = &found["roc"]["points"][2];
+    assert!(
+        point["allowed"].as_f64().unwrap() < 0.9 && found["roc"]["points"].as_array().unwrap().len() == 4
+    );
+    // The same bytes on any number of threads.
+    let again = audit(
+        &folder,
+        &args(&["--set", "privacy.noise_multiplier=5.0", "--threads", "3"]),
+    )
+    .success();
+    assert_eq!(private.stdout, again.stdout);
+}

@@ -55,7 +55,7 @@ const SETTINGS: AttackSettings = AttackSettings {
 };
 
 fn run(prepared: Prepared, settings: &AttackSettings) -> (Prepared, Attack) {
-    let (prepared, result) = attack_prepared(prepared, settings, |_, _| {}, &AtomicBool::new(false));
+    let (prepared, result) = attack_prepared(prepared, settings, |_, _, _| {}, &AtomicBool::new(false));
     (prepared, result.unwrap())
 }
 

@@ -12,7 +12,7 @@ use umbel_sim::{Prepared, Recorder, SimulateError, Step, World};
 
 use crate::canaries::TooFewDimensions;
 use crate::observer::Observer;
-use crate::outcome::{Method, Verdict, judge};
+use crate::outcome::{Method, Verdict, judge_with};
 use crate::scene::Scene;
 use crate::scoring::plan_from_claim;
 
@@ -30,6 +30,21 @@ pub struct AttackSettings {
     pub method: Method,
     /// Threads to train on.
     pub n_threads: usize,
+}
+
+/// What an attack is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever shows progress must name every stage"
+)]
+pub enum Stage {
+    /// Reading data, calibrating noise, and choosing the number of guesses.
+    Preparing,
+    /// Playing the run.
+    Rounds,
+    /// Computing bounds.
+    Judging,
 }
 
 /// What was attacked and what was found.
@@ -98,13 +113,14 @@ pub enum AttackError {
 /// With noise on the sum the attacked run declares its canaries as further clients, at the same sampling rate, noise multiplier and
 /// clip norm; the divisor grows in proportion. With noise on each client the canaries are clients by themselves, with unit `example`
 /// examples of one client. Noise, coins and sums come from the same code and the same seeds as the experiment's.
-/// `progress` is called after each round with rounds done and planned.
+/// `progress` is told of each stage's steps, done and planned.
 pub fn attack(
     experiment: Experiment,
     settings: &AttackSettings,
-    progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(Stage, u64, u64),
     stop: &AtomicBool,
 ) -> Result<Attack, AttackError> {
+    progress(Stage::Preparing, 0, 1);
     attack_prepared(Prepared::new(experiment)?, settings, progress, stop).1
 }
 
@@ -112,7 +128,7 @@ pub fn attack(
 pub fn attack_prepared(
     mut prepared: Prepared,
     settings: &AttackSettings,
-    progress: impl FnMut(u64, u64),
+    progress: impl FnMut(Stage, u64, u64),
     stop: &AtomicBool,
 ) -> (Prepared, Result<Attack, AttackError>) {
     let own = prepared.plan.clone();
@@ -124,13 +140,15 @@ pub fn attack_prepared(
 fn attack_with(
     prepared: &mut Prepared,
     settings: &AttackSettings,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(Stage, u64, u64),
     stop: &AtomicBool,
 ) -> Result<Attack, AttackError> {
     let scene = Scene::new(prepared, settings)?;
     prepared.plan = scene.plan;
     let (claim, rounds) = (scene.claim, scene.rounds);
-    let guesses = plan_from_claim(settings.canaries, scene.scored, &claim);
+    let guesses = plan_from_claim(settings.canaries, scene.scored, &claim, &mut |done, total| {
+        progress(Stage::Preparing, done, total);
+    });
     let observer = Observer::new(scene.canaries, scene.first, settings.is_shadow).with_view(scene.view);
     let secret = CommitmentKey::from_secret([0; 32]);
     let mut world = World::new(prepared, secret, settings.n_threads)?.with_auditor(&observer);
@@ -150,10 +168,16 @@ fn attack_with(
         let units = divisor / metrics.clip_norm.unwrap_or(clip_norm);
         observer.end_round(RoundId(metrics.round), &mean, units);
         model.copy_from_slice(parameters);
-        progress(done, rounds);
+        progress(Stage::Rounds, done, rounds);
     }
     drop(world);
-    let verdict = judge(&observer.finish(), &claim, guesses, settings.method)?;
+    let verdict = judge_with(
+        &observer.finish(),
+        &claim,
+        guesses,
+        settings.method,
+        &mut |done, total| progress(Stage::Judging, done, total),
+    )?;
     let plan = prepared.plan.settings();
     Ok(Attack {
         name: plan.description.name.clone(),
@@ -187,7 +211,7 @@ pub fn gaussian(mechanism: &Mechanism) -> Result<&CentralGaussian, AttackError> 
 }
 
 /// Nothing of an attacked run is kept: it has no ledger.
-struct Unrecorded;
+pub(crate) struct Unrecorded;
 
 impl Recorder for Unrecorded {
     fn store(&mut self, _: &Body, _: Option<&Opening>) -> Result<(), SimulateError> {

@@ -93,10 +93,7 @@ impl Canaries {
 
     /// Updates keep their signs in all rounds, for noise that is correlated between rounds by design.
     pub fn steady(self) -> Self {
-        Self {
-            turns: false,
-            ..self
-        }
+        Self { turns: false, ..self }
     }
 
     /// How many.
@@ -138,7 +135,11 @@ impl Canaries {
         }
         let row = self.rows[canary];
         let is_turned = self.round_sign(round) < 0.0;
-        let size = if is_turned == is_included { -self.size } else { self.size };
+        let size = if is_turned == is_included {
+            -self.size
+        } else {
+            self.size
+        };
         for (column, (&place, sign)) in self.support.iter().zip(&self.signs).enumerate() {
             let is_odd = (row & column).count_ones() % 2 == 1;
             update[place] = if is_odd { -size * sign } else { size * sign };

@@ -37,9 +37,20 @@ pub fn guesses(included: &[f64], excluded: &[f64], highest: u32, lowest: u32) ->
 
 /// The plan whose bound comes out largest on scores simulated from the claim: no look at the run.
 ///
-/// `simulate` gives scores of (included, excluded) canaries under the claim, from a seed.
-pub fn plan_guesses(canaries: u32, simulate: impl Fn(u64) -> (Vec<f64>, Vec<f64>)) -> GuessPlan {
-    let simulated: Vec<_> = (0..SIMULATIONS).map(simulate).collect();
+/// `simulate` gives scores of (included, excluded) canaries under the claim, from a seed. `progress` is told of steps done and
+/// planned.
+pub fn plan_guesses(
+    canaries: u32,
+    simulate: impl Fn(u64) -> (Vec<f64>, Vec<f64>),
+    progress: &mut dyn FnMut(u64, u64),
+) -> GuessPlan {
+    let steps = SIMULATIONS + 2 * DIVISORS.len() as u64;
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        progress(done, steps);
+    };
+    let simulated: Vec<_> = (0..SIMULATIONS).map(simulate).inspect(|_| step()).collect();
     let bound = |plan: GuessPlan| -> f64 {
         let one = |(included, excluded): &(Vec<f64>, Vec<f64>)| {
             let guesses = guesses(included, excluded, plan.highest, plan.lowest);
@@ -56,7 +67,7 @@ pub fn plan_guesses(canaries: u32, simulate: impl Fn(u64) -> (Vec<f64>, Vec<f64>
             lowest: canaries / 10,
         },
     );
-    for divisor in [4, 6, 10, 16, 30, 60] {
+    for divisor in DIVISORS {
         let highest = (canaries / divisor).max(1);
         for lowest in [0, highest] {
             let plan = GuessPlan { highest, lowest };
@@ -64,12 +75,16 @@ pub fn plan_guesses(canaries: u32, simulate: impl Fn(u64) -> (Vec<f64>, Vec<f64>
             if value > best.0 {
                 best = (value, plan);
             }
+            step();
         }
     }
     best.1
 }
 
 const SIMULATIONS: u64 = 4;
+
+/// One canary in so many is guessed to be in.
+const DIVISORS: [u32; 6] = [4, 6, 10, 16, 30, 60];
 
 /// Fair, independent coins, one a canary, from a seed.
 pub(crate) fn coins(seed: SimulationSeed, n: usize) -> Vec<bool> {

@@ -15,6 +15,7 @@ pub mod estimate;
 mod family;
 mod guessing;
 mod mechanism;
+mod membership;
 mod observer;
 mod outcome;
 mod scene;
@@ -22,7 +23,7 @@ mod scoring;
 mod special;
 mod whitening;
 
-pub use attack::{Attack, AttackError, AttackSettings, attack, attack_prepared, gaussian};
+pub use attack::{Attack, AttackError, AttackSettings, Stage, attack, attack_prepared, gaussian};
 pub use canaries::{Canaries, TooFewDimensions};
 pub use checks::{Check, FALSE_ALARM};
 pub use claim::Claim;
@@ -32,6 +33,7 @@ pub use mechanism::{
     Aggregation, DIMENSION, MechanismVerdict, Neighbors, OwnAggregation, PairFinding, attack_mechanism,
     worst_neighbors,
 };
+pub use membership::{Membership, MembershipSettings, Roc, RocPoint, membership};
 pub use observer::{Geometry, Observations, Observer};
 pub use outcome::{Finding, GuessCounts, Method, Verdict, judge};
 pub use scoring::plan_from_claim;

@@ -225,9 +225,14 @@ impl Observer {
         let unused = products.split_off(self.canaries.len());
         let own = products[canary];
         // Directions of other canaries are as free of signal here as those that nobody uses.
-        let others = products.into_iter().enumerate().filter(|(other, _)| *other != canary);
+        let others = products
+            .into_iter()
+            .enumerate()
+            .filter(|(other, _)| *other != canary);
         let noise = unused.into_iter().chain(others.map(|(_, product)| product));
-        let noise = noise.map(|x| to_single(x / 2.0)).take(MOST_UNUSED.div_ceil(self.canaries.len()));
+        let noise = noise
+            .map(|x| to_single(x / 2.0))
+            .take(MOST_UNUSED.div_ceil(self.canaries.len()));
         let seen = (f64::midpoint(own, 1.0), noise.collect());
         #[allow(clippy::cast_possible_truncation, reason = "canaries are counted in 32 bits")]
         self.seen().reports.insert(canary as u32, seen);

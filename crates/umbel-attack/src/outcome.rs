@@ -124,6 +124,17 @@ pub fn judge(
     plan: GuessPlan,
     method: Method,
 ) -> Result<Verdict, AccountingError> {
+    judge_with(seen, claim, plan, method, &mut |_, _| {})
+}
+
+/// The same; `progress` is told of steps done and planned, as far as these are known.
+pub(crate) fn judge_with(
+    seen: &Observations,
+    claim: &Claim,
+    plan: GuessPlan,
+    method: Method,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verdict, AccountingError> {
     let (canaries, rounds) = (&seen.canaries, seen.rounds.as_slice());
     let is_included = |canary: usize| canaries.is_included(canary);
     let noise = Noise::new(rounds, |canary| !is_included(canary));
@@ -151,7 +162,7 @@ pub fn judge(
         Method::GaussianScore,
         gaussian_score(seen, claim, &included, &excluded)?,
     );
-    methods.insert(Method::FDpOneRun, f_dp(claim, guesses)?);
+    methods.insert(Method::FDpOneRun, f_dp(claim, guesses, progress)?);
     methods.insert(Method::OneRun, one_run(claim, guesses));
     if seen.are_in_one_sum {
         let sums = scoring::scores(rounds, claim, Some(&vec![1.0; rounds.len()]));
@@ -221,7 +232,11 @@ fn gaussian_score(
     })
 }
 
-fn f_dp(claim: &Claim, guesses: Guesses) -> Result<Finding, AccountingError> {
+fn f_dp(
+    claim: &Claim,
+    guesses: Guesses,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Finding, AccountingError> {
     let family = claim.family();
     // A curve for samples has to be composed each time; half a per cent less is a small price.
     let (limit, tolerance) = if family.is_full() {
@@ -229,9 +244,12 @@ fn f_dp(claim: &Claim, guesses: Guesses) -> Result<Finding, AccountingError> {
     } else {
         (MOST_SAMPLED_STRENGTH, 5e-3)
     };
-    let bound = |confidence| {
+    let mut done = 0;
+    let mut bound = |confidence| {
         // A curve that cannot be computed excludes nothing.
         let strength = last_excluded(limit, tolerance, |strength| {
+            done += 1;
+            progress(done.min(CURVES), CURVES);
             family
                 .curve(strength)
                 .is_ok_and(|curve| is_falsified(curve.as_ref(), guesses, confidence))
@@ -264,6 +282,9 @@ fn counts(guesses: Guesses) -> GuessCounts {
         correct: guesses.correct,
     }
 }
+
+/// Curves that two searches need, about.
+const CURVES: u64 = 32;
 
 /// Beyond this strength on samples a bound says no more than that there is no privacy.
 const MOST_SAMPLED_STRENGTH: f64 = 16.0;

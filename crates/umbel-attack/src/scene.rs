@@ -2,8 +2,8 @@
 
 use umbel_accounting::{AccountingError, NoiseMultiplier, SamplingRate};
 use umbel_mechanisms::{
-    AdaptiveClipPlan, AdaptiveGaussian, CentralGaussian, LocalGaussian, LocalPlan, MatrixGaussian, MatrixPlan,
-    Mechanism, SimulationSeed, Turns,
+    AdaptiveClipPlan, AdaptiveGaussian, CentralGaussian, LocalGaussian, LocalPlan, MatrixGaussian,
+    MatrixPlan, Mechanism, SimulationSeed, Turns,
 };
 use umbel_protocol::{ClientId, PlanSettings, RunPlan, Sampling, StrategySpec};
 use umbel_sim::Prepared;
@@ -35,7 +35,7 @@ pub(crate) struct Scene {
 }
 
 /// What the attacker knows where the server adds the noise.
-pub const CENTRAL: &str = "white box: the attacker sees the noised mean of every round, from which all released models follow, \
+const CENTRAL: &str = "white box: the attacker sees the noised mean of every round, from which all released models follow, \
      and knows everything but the coins: the honest clients' updates, which are subtracted, and the canaries' updates, which it \
      chose; not which canaries are in, nor who was sampled";
 
@@ -162,7 +162,11 @@ fn central(
     };
     let family = Family::new(rate, rounds, plan.delta);
     Ok(Scene {
-        plan: RunPlan::new(with_population(plan, (population, cohort, rounds), mechanism.into()))?,
+        plan: RunPlan::new(with_population(
+            plan,
+            (population, cohort, rounds),
+            mechanism.into(),
+        ))?,
         claim: Claim::new(family, rate, own.noise_multiplier())?,
         view: View::Means {
             contribution: 1.0,
@@ -207,7 +211,11 @@ fn adaptive(
     );
     Ok(Scene {
         claim: Claim::new(family, rate, Some(multiplier))?.seen_with(mechanism.update_noise_multiplier()),
-        plan: RunPlan::new(with_population(plan, (population, cohort, rounds), mechanism.into()))?,
+        plan: RunPlan::new(with_population(
+            plan,
+            (population, cohort, rounds),
+            mechanism.into(),
+        ))?,
         view: View::Means {
             contribution,
             whitening: None,
@@ -255,8 +263,12 @@ fn matrix(
         ..own_plan.clone()
     })?;
     let rounds = settings.rounds.unwrap_or(plan.rounds).min(plan.rounds);
-    let remark = (rounds < plan.rounds)
-        .then(|| format!("{rounds} of {} rounds are played; the claim is that of all", plan.rounds));
+    let remark = (rounds < plan.rounds).then(|| {
+        format!(
+            "{rounds} of {} rounds are played; the claim is that of all",
+            plan.rounds
+        )
+    });
     let full = SamplingRate::new(1.0).map_err(|error| AccountingError::OutOfReach {
         what: error.to_string(),
     })?;
@@ -309,7 +321,9 @@ fn reports(
     let full = SamplingRate::new(1.0).map_err(|error| AccountingError::OutOfReach {
         what: error.to_string(),
     })?;
-    let half = own_plan.noise_multiplier.and_then(|multiplier| NoiseMultiplier::new(multiplier.value() / 2.0).ok());
+    let half = own_plan
+        .noise_multiplier
+        .and_then(|multiplier| NoiseMultiplier::new(multiplier.value() / 2.0).ok());
     let mut differs = vec![format!(
         "only {population} canaries are played, in every round that a client may take part in: what one client sends says nothing \
          about another"
@@ -321,7 +335,11 @@ fn reports(
             unit: report_unit(&mechanism)?,
             mechanism: Box::new(mechanism.clone()),
         },
-        plan: RunPlan::new(with_population(plan, (population, cohort, rounds), mechanism.into()))?,
+        plan: RunPlan::new(with_population(
+            plan,
+            (population, cohort, rounds),
+            mechanism.into(),
+        ))?,
         canaries: canaries(prepared, settings, own_plan.clip_norm.value())?.replaced(),
         first: ClientId(0),
         rounds,
@@ -383,7 +401,10 @@ fn steps(prepared: &Prepared, settings: &AttackSettings, own: &LocalGaussian) ->
     })
 }
 
-#[allow(clippy::cast_precision_loss, reason = "populations and rounds are far below 2^53")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "populations and rounds are far below 2^53"
+)]
 fn to_f64(n: u64) -> f64 {
     n as f64
 }

@@ -61,8 +61,14 @@ pub(crate) fn by_participation(
     (took_part, did_not)
 }
 
-/// How many guesses to make, from runs simulated under the claim. Looks at nothing of the run.
-pub fn plan_from_claim(n_canaries: u32, n_rounds: u64, claim: &Claim) -> GuessPlan {
+/// How many guesses to make, from runs simulated under the claim. Looks at nothing of the run. `progress` is told of steps done
+/// and planned.
+pub fn plan_from_claim(
+    n_canaries: u32,
+    n_rounds: u64,
+    claim: &Claim,
+    progress: &mut dyn FnMut(u64, u64),
+) -> GuessPlan {
     // Without noise every guess will be right: as many as there are canaries of each kind for certain.
     if claim.noise() <= 0.0 {
         let quarter = n_canaries / 4;
@@ -72,7 +78,7 @@ pub fn plan_from_claim(n_canaries: u32, n_rounds: u64, claim: &Claim) -> GuessPl
         };
     }
     let n_rounds = usize::try_from(n_rounds).unwrap_or(usize::MAX);
-    plan_guesses(n_canaries, |seed| {
+    let simulate = |seed| {
         let mut stream = SimulationSeed::new(seed).stream(Purpose::Canary, 1, NO_CLIENT);
         let (mut included, mut excluded) = (Vec::new(), Vec::new());
         for _ in 0..n_canaries {
@@ -95,5 +101,6 @@ pub fn plan_from_claim(n_canaries: u32, n_rounds: u64, claim: &Claim) -> GuessPl
             }
         }
         (included, excluded)
-    })
+    };
+    plan_guesses(n_canaries, simulate, progress)
 }

@@ -47,7 +47,10 @@ impl Whitening {
         match &self.strategy {
             Rows::Toeplitz(coefficients) => {
                 let bands = coefficients.len().min(round + 1);
-                (round + 1 - bands, coefficients[..bands].iter().rev().copied().collect())
+                (
+                    round + 1 - bands,
+                    coefficients[..bands].iter().rev().copied().collect(),
+                )
             }
             Rows::Tree => {
                 let length = 1 << (round + 1).trailing_zeros();
@@ -92,7 +95,10 @@ impl Whitening {
             let mut direction: Vec<f64> = (0..whitened.len())
                 .map(|place| {
                     let (first, weights) = self.row(place);
-                    let taken = pattern[first..].iter().zip(&weights).filter(|(takes_part, _)| **takes_part);
+                    let taken = pattern[first..]
+                        .iter()
+                        .zip(&weights)
+                        .filter(|(takes_part, _)| **takes_part);
                     taken.map(|(_, weight)| weight).sum()
                 })
                 .collect();

@@ -121,8 +121,8 @@ impl Worker {
                             .map_or(0, |first| u64::from_le_bytes(*first)),
                     };
                     // An auditor that plays the client's own data leaves it nothing but what it adds.
-                    let is_played = auditor
-                        .is_some_and(|auditor| auditor.update(to, client.round(), &mut self.update));
+                    let is_played =
+                        auditor.is_some_and(|auditor| auditor.update(to, client.round(), &mut self.update));
                     let task = (&client.model()[..], if is_played { &[] } else { examples });
                     let audited = auditor.map(|auditor| Audited {
                         auditor,
@@ -165,13 +165,29 @@ impl<'a> World<'a> {
         commitment: CommitmentKey,
         n_threads: usize,
     ) -> Result<Self, SimulateError> {
+        Self::seeded(
+            prepared,
+            SimulationSeed::new(prepared.seed),
+            commitment,
+            n_threads,
+        )
+    }
+
+    /// A world with other coins, noise and shuffling than those of the experiment's own seed; data, split and initial model are the
+    /// same.
+    pub fn seeded(
+        prepared: &'a Prepared,
+        seed: SimulationSeed,
+        commitment: CommitmentKey,
+        n_threads: usize,
+    ) -> Result<Self, SimulateError> {
         let run = Run::new(
             prepared.plan.clone(),
-            sources(prepared, commitment),
+            sources(seed, commitment),
             prepared.initial.clone(),
             n_threads,
         )?;
-        Self::with_run(prepared, run, n_threads)
+        Self::with_run(prepared, seed, run, n_threads)
     }
 
     /// A world that goes on where a run was interrupted.
@@ -182,17 +198,23 @@ impl<'a> World<'a> {
         n_threads: usize,
     ) -> Result<Self, SimulateError> {
         let initial = prepared.initial.clone();
+        let seed = SimulationSeed::new(prepared.seed);
         let run = Run::resume(
             prepared.plan.clone(),
-            sources(prepared, commitment),
+            sources(seed, commitment),
             initial,
             resumed,
             n_threads,
         )?;
-        Self::with_run(prepared, run, n_threads)
+        Self::with_run(prepared, seed, run, n_threads)
     }
 
-    fn with_run(prepared: &'a Prepared, run: Run, n_threads: usize) -> Result<Self, SimulateError> {
+    fn with_run(
+        prepared: &'a Prepared,
+        seeds: SimulationSeed,
+        run: Run,
+        n_threads: usize,
+    ) -> Result<Self, SimulateError> {
         let trainer = LocalTrainer::new(prepared.model.as_ref(), &prepared.train, prepared.training)
             .map_err(|error| SimulateError::Setting {
                 key: "training",
@@ -212,7 +234,7 @@ impl<'a> World<'a> {
             auditor: None,
             prepared,
             trainer,
-            seeds: SimulationSeed::new(prepared.seed),
+            seeds,
             run,
             clock: Timestamp::default(),
             workers,
@@ -411,11 +433,10 @@ impl<'a> World<'a> {
 }
 
 /// The simulation's random sources: all derived from the seed, each for its own purpose.
-fn sources(prepared: &Prepared, commitment: CommitmentKey) -> Sources {
-    let seed = || SimulationSeed::new(prepared.seed);
+fn sources(seed: SimulationSeed, commitment: CommitmentKey) -> Sources {
     Sources {
-        cohort: CohortSource::simulated(seed()),
-        noise: NoiseSource::simulated(seed()),
+        cohort: CohortSource::simulated(seed),
+        noise: NoiseSource::simulated(seed),
         commitment,
     }
 }

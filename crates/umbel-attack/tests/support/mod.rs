@@ -55,7 +55,7 @@ impl Pipeline {
     }
 
     pub(crate) fn plan(&self) -> GuessPlan {
-        plan_from_claim(self.canaries, self.rounds, &self.claim())
+        plan_from_claim(self.canaries, self.rounds, &self.claim(), &mut |_, _| {})
     }
 
     pub(crate) fn attack(&self, seed: u64, plan: GuessPlan) -> Verdict {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::attack::{AttackArgs, BoundMethod, MechanismArgs};
+pub(crate) use self::attack::{AttackArgs, BoundMethod, MechanismArgs, MembershipArgs};
 pub(crate) use self::watch::WatchArgs;
 
 /// Check what a run spent, from its ledger, and measure what leaks.
@@ -22,6 +22,7 @@ pub(crate) struct AuditArgs {
 pub(crate) enum AuditCommand {
     Attack(AttackArgs),
     Mechanism(MechanismArgs),
+    Membership(MembershipArgs),
     Report(ReportArgs),
     Show(ShowArgs),
     Verify(VerifyArgs),

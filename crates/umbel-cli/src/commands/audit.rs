@@ -2,6 +2,7 @@
 
 mod attack;
 mod mechanism;
+mod membership;
 mod report;
 mod show;
 mod verify;
@@ -19,6 +20,7 @@ pub(crate) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         AuditCommand::Attack(args) => attack::run(args),
         AuditCommand::Mechanism(args) => mechanism::run(args),
+        AuditCommand::Membership(args) => membership::run(args),
         AuditCommand::Report(args) => report::run(args),
         AuditCommand::Show(args) => show::run(args),
         AuditCommand::Verify(args) => verify::run(args),

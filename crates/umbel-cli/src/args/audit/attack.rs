@@ -1,4 +1,4 @@
-//! `umbel audit attack` and `umbel audit mechanism` on the command line.
+//! `umbel audit attack`, `mechanism` and `membership` on the command line.
 
 use std::path::PathBuf;
 
@@ -86,4 +86,29 @@ pub(crate) struct MechanismArgs {
     /// Applications with the target, and as many without, for each pair of neighbours.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
     pub(crate) trials: u32,
+}
+
+/// Infer whose data the final model was trained on, with the help of shadow runs (LiRA).
+///
+/// Each client's data are in a run by a fair coin. From many runs the attacker learns how sure models are of a client's examples with
+/// and without it, and tells members by that. Printed are how many members are found at low rates of false positives, beside what the
+/// claim allows, and a lower bound on epsilon. No guarantee: what one attack does not find another may. Exit code as for attack.
+#[derive(Debug, Parser)]
+#[command(after_help = "Example:
+  umbel audit membership examples/heart/experiment.toml --shadow-runs 64")]
+pub(crate) struct MembershipArgs {
+    #[command(flatten)]
+    pub(crate) attacked: AttackedArgs,
+
+    /// Runs that the attacker makes beside the attacked one.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(4..=100_000))]
+    pub(crate) shadow_runs: u32,
+
+    /// Infer the membership of so many clients only [default: all with data].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..))]
+    pub(crate) targets: Option<u32>,
+
+    /// Runs at a time [default: all cores]. The result does not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }

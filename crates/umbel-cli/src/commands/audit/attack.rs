@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use umbel_attack::{Attack, AttackSettings, Finding, Method, attack};
+use umbel_attack::{Attack, AttackSettings, Finding, Method, Stage, attack};
 use umbel_experiment::write_whole;
 
 use crate::args::audit::{AttackArgs, BoundMethod};
@@ -31,28 +31,50 @@ pub(crate) fn run(args: &AttackArgs) -> anyhow::Result<ExitCode> {
             BoundMethod::FDpOneRun => Method::FDpOneRun,
             BoundMethod::OneRun => Method::OneRun,
         },
-        n_threads: match args.threads {
-            Some(count) => usize::from(count),
-            None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-        },
+        n_threads: n_threads(args.threads),
     };
-    let mut bar = None;
+    let mut shown: Option<(Stage, u64, Bar)> = None;
     let found = attack(
         experiment,
         &settings,
-        |done, total| {
-            let bar = bar.get_or_insert_with(|| Bar::new(total, done.saturating_sub(1), "rounds"));
-            bar.advance();
-            if done == total {
-                bar.finish();
+        |stage, done, total| {
+            if shown
+                .as_ref()
+                .is_none_or(|(of, steps, _)| (*of, *steps) != (stage, total))
+            {
+                if let Some((_, _, bar)) = &shown {
+                    bar.finish();
+                }
+                let what = match stage {
+                    Stage::Preparing => "steps of preparation",
+                    Stage::Rounds => "rounds",
+                    Stage::Judging => "curves compared",
+                };
+                shown = Some((stage, total, Bar::new(total, done.saturating_sub(1), what)));
+            }
+            if let Some((_, _, bar)) = &shown
+                && done > 0
+            {
+                bar.advance();
             }
         },
         &stop,
     )?;
+    if let Some((_, _, bar)) = &shown {
+        bar.finish();
+    }
     leave(&found, attacked.out.as_deref(), attacked.json, || {
         describe(&found)
     })?;
     Ok(exit_code(found.verdict.is_broken()))
+}
+
+/// As many threads as were asked for, else as there are cores.
+pub(super) fn n_threads(asked: Option<u16>) -> usize {
+    match asked {
+        Some(count) => usize::from(count),
+        None => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+    }
 }
 
 /// Writes and prints a result.
