@@ -156,7 +156,7 @@ fn every_mechanism_is_attacked_where_its_noise_is_added() {
     let folder = Folder::new();
     let ftrl = |strategy: &'static str| {
         vec![
-            "privacy.noise_multiplier=2.0",
+            "privacy.noise_multiplier=1.0",
             "privacy.mechanism.kind=dp-ftrl",
             strategy,
             // Every canary takes every turn, so that each leaks what the claim allows for.
@@ -274,7 +274,8 @@ fn members_of_a_model_without_noise_are_found_and_of_a_private_one_are_not() {
         )
         .success(),
     );
-    assert!(bare["roc"]["area"].as_f64().unwrap() > 0.75, "{bare:#}");
+    // Some 340 members and as many others: a blind attack has 0.5 with a standard deviation of 0.022.
+    assert!(bare["roc"]["area"].as_f64().unwrap() > 0.57, "{bare:#}");
     assert!(bare["epsilon"].is_null() && bare["roc"]["points"][0]["allowed"].is_null());
     let private = audit(
         &folder,

@@ -137,7 +137,7 @@ pub fn membership(
     let n_guesses = u32::try_from(targets.len().div_ceil(10)).unwrap_or(u32::MAX);
     let guesses = guesses(&attacked.0, &attacked.1, n_guesses, n_guesses);
     let bound = |confidence| one_run_epsilon(guesses, plan.delta, confidence);
-    let curve = allowed(prepared);
+    let curve = allowed(prepared).filter(|_| epsilon.is_finite());
     Ok(Membership {
         name: plan.description.name.clone(),
         seed: prepared.seed,

@@ -218,12 +218,12 @@ impl Observer {
     }
 
     /// Looks at the report of a client that adds its own noise, in units in which its two updates are 1 apart.
-    fn look_at_report(&self, canary: usize, unit: f64, update: &QuantizedUpdate) {
+    fn look_at_report(&self, canary: usize, round: RoundId, unit: f64, update: &QuantizedUpdate) {
         let gathered = self.canaries.gather(update.values());
         let gathered = gathered.into_iter().map(|value| f64::from(value) * unit);
         let mut products = self.canaries.project(gathered.collect());
         let unused = products.split_off(self.canaries.len());
-        let own = products[canary];
+        let own = products[canary] * self.canaries.round_sign(round.0);
         // Directions of other canaries are as free of signal here as those that nobody uses.
         let others = products
             .into_iter()
@@ -313,13 +313,13 @@ impl Auditor for Observer {
     }
 
     fn report(&self, client: ClientId, message: &ClientMessage) {
-        let ClientMessage::Report { update, .. } = message else {
+        let ClientMessage::Report { round, update } = message else {
             return;
         };
         match (&self.view, self.canary(client)) {
             (View::Steps { .. }, _) | (View::Reports { .. }, None) => {}
             (View::Reports { mechanism, unit }, Some(canary)) => {
-                self.look_at_report(canary, *unit / mechanism.plan().clip_norm.value(), update);
+                self.look_at_report(canary, *round, *unit / mechanism.plan().clip_norm.value(), update);
             }
             (View::Means { .. }, Some(canary)) => {
                 #[allow(clippy::cast_possible_truncation, reason = "canaries are counted in 32 bits")]

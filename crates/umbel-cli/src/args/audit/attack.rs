@@ -95,7 +95,7 @@ pub(crate) struct MechanismArgs {
 /// claim allows, and a lower bound on epsilon. No guarantee: what one attack does not find another may. Exit code as for attack.
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:
-  umbel audit membership examples/heart/experiment.toml --shadow-runs 64")]
+  umbel audit membership examples/digits/experiment.toml --shadow-runs 64")]
 pub(crate) struct MembershipArgs {
     #[command(flatten)]
     pub(crate) attacked: AttackedArgs,
