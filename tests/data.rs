@@ -169,6 +169,58 @@ fn texts_are_trained_on_and_predicted_without_the_original_vocabulary() {
     assert!(outcome.stdout.contains("accuracy "), "{}", outcome.stdout);
 }
 
+/// Without any list of words: each is known by its hash. Weights of words come from a public file, which predictions need too.
+#[test]
+fn hashed_words_are_trained_on_and_predicted() {
+    let folder = texts();
+    folder.write("idf", b"word\tidf\na\t0.1\nfilm\t0.2\ngood\t3\n");
+    let settings = [
+        "data.hash_buckets=50",
+        "data.idf=idf",
+        "model={kind=\"bag-of-words\"}",
+    ];
+    let run = folder.finished("run", &settings);
+    let summary = run.summary();
+    assert_eq!(summary["model"]["parameters"], 55);
+    assert!(summary["final"]["accuracy"].as_f64().unwrap() > 0.9, "{summary}");
+    assert!(run.has("idf") && !run.has("vocabulary"));
+    for file in ["idf", "words"] {
+        std::fs::remove_file(folder.path(file)).unwrap();
+    }
+    let outcome = folder
+        .umbel()
+        .args(&["predict", "--model", "run", "--input", "test.tsv"])
+        .run()
+        .success();
+    assert!(outcome.stdout.contains("accuracy 1.0000"), "{}", outcome.stdout);
+
+    let folder = texts();
+    folder.write("idf", b"good\t3\nbad\t-3\n");
+    for (settings, words) in [
+        (
+            &["data.idf=idf", "model={kind=\"bag-of-words\"}"][..],
+            &["`idf`, line 2", "finite number above 0", "`-3`"][..],
+        ),
+        (
+            &["data.hash_buckets=1", "model={kind=\"bag-of-words\"}"],
+            &["data.hash_buckets", "at least 2"],
+        ),
+    ] {
+        let message = folder.simulate("refused", settings).run();
+        let message = message
+            .failure(1)
+            .replace(folder.root().to_str().unwrap(), "")
+            .replace("`/idf`", "`idf`");
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+    folder.write("idf", b"good\t3\n");
+    let outcome = folder.simulate("refused", &["data.idf=idf"]).run();
+    assert!(outcome.failure(1).contains("the model `bag-of-words`"));
+    folder.edit("words = 10", "words = 10\nhash_buckets = 50");
+    let outcome = folder.simulate("refused", &[]).run();
+    assert!(outcome.failure(1).contains("exclude each other"));
+}
+
 #[test]
 fn images_are_predicted_and_others_refused() {
     let folder = Folder::new();

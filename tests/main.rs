@@ -15,6 +15,7 @@ mod bad_input;
 mod budget;
 mod data;
 mod digits;
+mod early_stopping;
 mod full_disk;
 mod interruption;
 mod layers;

@@ -384,6 +384,11 @@ fn choices_that_depend_on_clients_data_are_refused() {
             &["training.sampling_rate", "unit"],
         ),
         (&["training.early_stopping=true"], &["training.early_stopping"]),
+        // An example's gradient is clipped by itself.
+        (
+            &["training.microbatches=4"],
+            &["unknown setting `training.microbatches`"],
+        ),
         (
             &[
                 "privacy.clip_norm={kind=\"adaptive\"}",

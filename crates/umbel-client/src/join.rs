@@ -84,6 +84,7 @@ pub async fn join(
             &data.train,
             data.client.as_deref(),
             data.vocabulary.as_deref(),
+            data.idf.as_deref(),
         )
     });
     let task = task

@@ -34,6 +34,8 @@ pub struct ClientData {
     pub client: Option<String>,
     /// The client's copy of the public file of words, where the experiment is about texts.
     pub vocabulary: Option<PathBuf>,
+    /// The client's copy of the public file of inverse document frequencies, where the experiment names one.
+    pub idf: Option<PathBuf>,
 }
 
 impl ClientSettings {
@@ -87,7 +89,7 @@ fn tls(root: &mut Section, directory: &Path) -> Result<TlsFiles, SettingError> {
 }
 
 fn data(root: &mut Section, directory: &Path) -> Result<ClientData, SettingError> {
-    let section = root.section("data", &["client", "format", "train", "vocabulary"])?;
+    let section = root.section("data", &["client", "format", "idf", "train", "vocabulary"])?;
     let mut section = root.require("data", "a table with `format` and `train`", section)?;
     let expected = "\"csv\", \"idx\" or \"text\", as the server's experiment says";
     let format = section.text("format", expected)?;
@@ -97,6 +99,11 @@ fn data(root: &mut Section, directory: &Path) -> Result<ClientData, SettingError
     }
     let client = section.text("client", "the client's name in the table `train.clients`")?;
     let vocabulary = section.path("vocabulary", "the path of a file of words", directory)?;
+    let idf = section.path(
+        "idf",
+        "the path of a file of words with their inverse document frequencies",
+        directory,
+    )?;
     let train = DataFiles::read(&mut section, "train", &format, directory)?;
     if client.is_some() && train.clients.is_none() && train.client_column.is_none() {
         return Err(SettingError::Missing {
@@ -108,6 +115,7 @@ fn data(root: &mut Section, directory: &Path) -> Result<ClientData, SettingError
         train,
         client,
         vocabulary,
+        idf,
     })
 }
 

@@ -38,6 +38,8 @@ pub enum RunFile {
     Checkpoint,
     /// The experiment as resolved.
     Experiment,
+    /// The public weights of words, where the data have them.
+    Idf,
     /// The ledger.
     Ledger,
     /// Openings of the ledger's commitments, one JSON object a line.
@@ -62,6 +64,7 @@ impl RunFile {
         match self {
             Self::Checkpoint => "checkpoint.safetensors",
             Self::Experiment => "experiment.toml",
+            Self::Idf => "idf",
             Self::Ledger => "ledger",
             Self::LedgerOpenings => "ledger.openings",
             Self::Metrics => "metrics.jsonl",

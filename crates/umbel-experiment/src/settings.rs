@@ -2,6 +2,7 @@
 
 mod budget;
 mod data;
+mod early_stopping;
 mod layers;
 mod model;
 mod optimizer;
@@ -19,7 +20,9 @@ use umbel_accounting::SamplingRate;
 pub use self::budget::SharedBudgetSettings;
 pub use self::data::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings, TextSettings,
+    WordSettings,
 };
+pub use self::early_stopping::{EarlyStopping, Monitor};
 pub use self::model::{ActivationSettings, LossSettings, ModelSettings};
 pub use self::optimizer::OptimizerSettings;
 pub use self::partition::{PartitionSettings, QuantitySettings};
@@ -99,6 +102,8 @@ pub struct FederationSettings {
     pub cohort: f64,
     /// What the server does with releases.
     pub strategy: StrategySettings,
+    /// When the run ends before its last round, if it may.
+    pub early_stopping: Option<EarlyStopping>,
 }
 
 /// Settings of a higher layer than the file.
@@ -150,6 +155,7 @@ impl Experiment {
         let federation = federation(&mut root)?;
         let privacy = privacy(&mut root, directory)?;
         check_unit(&privacy, &training, &federation)?;
+        early_stopping::check(federation.early_stopping, &data)?;
         secure_aggregation(&mut root)?;
         Ok(Self {
             name,
@@ -198,6 +204,8 @@ impl Experiment {
             ("cohort", self.federation.cohort.into()),
             ("strategy", self.federation.strategy.to_value()),
         ]);
+        let early_stopping = self.federation.early_stopping;
+        federation.extend(early_stopping.map(|stopping| ("early_stopping", stopping.to_value())));
         section("federation", federation);
         section("privacy", self.privacy.to_pairs());
         section("secure_aggregation", vec![("enabled", false.into())]);
@@ -378,6 +386,7 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
     let known = [
         "clients",
         "cohort",
+        "early_stopping",
         "examples",
         "max_participations",
         "rounds",
@@ -398,6 +407,7 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
         None | Some("uniform") => {}
         Some(other) => return section.refuse("weights", expected, format!("\"{other}\"")),
     }
+    let early_stopping = early_stopping::read(&mut section)?;
     let examples = section.count("examples", 1)?;
     let max_participations = section.count("max_participations", 1)?;
     Ok(FederationSettings {
@@ -407,6 +417,7 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
         rounds,
         cohort,
         strategy,
+        early_stopping,
     })
 }
 

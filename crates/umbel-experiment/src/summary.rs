@@ -23,9 +23,22 @@ pub struct RoundMetrics {
     /// The round's clip norm where it moves; public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Quality on the public validation set, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Quality>,
     /// Diagnostics of a simulation; a served run has none, since they would have to be charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator_only: Option<SimulatorOnly>,
+}
+
+/// Loss and accuracy on public examples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Mean loss; in the file null where a model has left the range of numbers.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// Share classified rightly, 0 to 1.
+    pub accuracy: f64,
 }
 
 /// Numbers that only a simulator sees. They are computed on the clients' data without noise and are **not covered by ε**.
@@ -63,6 +76,8 @@ pub enum Status {
     Finished,
     /// Stopped on request; may be resumed.
     Interrupted,
+    /// Ended before its last planned round by its rule on public data; ε is that of all planned rounds.
+    StoppedEarly,
 }
 
 /// `summary.json`.

@@ -13,8 +13,8 @@ use crate::{BudgetExhausted, RoundId, RunPlan};
 /// The spending of one run under a plan that was fixed in advance.
 ///
 /// Every round costs the same, up to the most rounds that can cost anything, so what is spent is a number of rounds, reserved
-/// ones included. A reservation is taken back only
-/// if its round is voided.
+/// ones included. A reservation is taken back only if its round is voided. A run that may end early pays for all its rounds with
+/// the first.
 pub(crate) struct Spending {
     accountant: Box<dyn Accountant>,
     accounted_delta: Delta,
@@ -33,6 +33,8 @@ pub(crate) struct Spending {
     spent: EpsilonBounds,
     /// Rounds beyond as many cost nothing more.
     most_charges: Option<u64>,
+    /// Where the run may end early, its planned rounds, all of which are paid for with the first.
+    whole: Option<u64>,
 }
 
 /// Why a reservation failed.
@@ -67,6 +69,7 @@ impl Spending {
             rounds: 0,
             spent: NOTHING,
             most_charges: plan.most_charges(),
+            whole: settings.may_stop_early.then_some(settings.rounds),
         })
     }
 
@@ -109,11 +112,12 @@ impl Spending {
         Claim::new(self.kind, self.delta, self.spent)
     }
 
-    /// ε of the first `rounds` rounds. Does not change what is spent.
+    /// ε of the first `rounds` rounds, or of all planned ones where the run may end early. Does not change what is spent.
     pub(crate) fn cost_of(&mut self, rounds: u64) -> Result<EpsilonBounds, AccountingError> {
         if rounds == 0 {
             return Ok(NOTHING);
         }
+        let rounds = self.whole.unwrap_or(rounds);
         let rounds = self.most_charges.map_or(rounds, |most| rounds.min(most));
         if rounds < self.composed {
             self.accountant = umbel_accounting::accountant(self.kind, self.relation);

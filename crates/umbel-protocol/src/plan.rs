@@ -155,6 +155,10 @@ pub struct PlanSettings {
     pub cohort: f64,
     /// How many rounds.
     pub rounds: u64,
+    /// Whether the driver may end the run before its last round, by a rule on what was released. Where a run ends then is itself
+    /// an outcome, so every claim is that of all planned rounds, from the first on: the ε of the rounds that were played would be
+    /// a promise about the outcome that happened, and no differential privacy.
+    pub may_stop_early: bool,
     /// Clips, sums and noises.
     pub mechanism: Mechanism,
     /// What the server does with releases.

@@ -217,6 +217,19 @@ impl Run {
         }
     }
 
+    /// Ends a run that may end early, by a rule on what was released. Its claims are those of all planned rounds already.
+    ///
+    /// # Errors
+    ///
+    /// A round is open, or the plan does not say that the run may end early.
+    pub fn handle_finish(&mut self) -> Result<(), ApiMisuse> {
+        if !matches!(self.phase, Phase::Idle) || !self.plan.settings().may_stop_early {
+            return Err(self.misused("handle_finish", "a run that may stop early, between two rounds"));
+        }
+        self.end(CloseStatus::Finished, None);
+        Ok(())
+    }
+
     /// Adds a client's report to the sum and gives the memory of its update back for reuse. What is refused changes nothing.
     pub fn handle_message(
         &mut self,

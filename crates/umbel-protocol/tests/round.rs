@@ -8,7 +8,7 @@
 mod support;
 
 use umbel_accounting::ledger::{Body, Order};
-use umbel_accounting::{ClipNorm, Delta, NeighboringRelation, NoiseMultiplier, SamplingRate};
+use umbel_accounting::{ClipNorm, Delta, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingRate};
 use umbel_mechanisms::{
     CentralGaussian, LocalGaussian, LocalPlan, LocalSteps, Mechanism, NoiseKind, Quantizer,
 };
@@ -269,6 +269,48 @@ fn a_run_stops_before_it_overspends() {
     run.handle_close([1; 32], [2; 32]).unwrap();
     store.settle(&mut run);
     assert_eq!(store.ledger().order(), Order::Closed);
+}
+
+/// Where a run ends by what it released is an outcome like any other: the ε of the rounds that were played would not hold for the
+/// runs that go on.
+#[test]
+fn a_run_that_may_stop_early_claims_all_its_rounds_from_the_first() {
+    let whole = {
+        let (mut run, mut store) = (new_run(), Store::new());
+        (0..3).for_each(|round| play_round(&mut run, &mut store, 60 * round, false));
+        run.spent()
+    };
+    let stopping = |limit: Option<f64>| {
+        let plan = RunPlan::new(PlanSettings {
+            may_stop_early: true,
+            epsilon_budget: limit.map(|limit| Epsilon::new(limit).unwrap()),
+            ..settings()
+        });
+        Run::new(plan.unwrap(), sources(), vec![0.0; DIMENSION], 1).unwrap()
+    };
+    let (mut run, mut store) = (stopping(None), Store::new());
+    play_round(&mut run, &mut store, 0, false);
+    assert_eq!(run.spent(), whole);
+    run.handle_finish().unwrap();
+    store.settle(&mut run);
+    assert_eq!(store.told.last().unwrap(), "ended Finished");
+    assert!(run.handle_finish().is_err(), "it ends once");
+    run.handle_close([1; 32], [2; 32]).unwrap();
+    store.settle(&mut run);
+    assert_eq!(store.ledger().order(), Order::Closed);
+    assert_eq!(run.spent(), whole);
+
+    // A limit below the cost of all rounds lets none begin.
+    let (mut run, mut store) = (stopping(Some(0.9 * whole.upper.value())), Store::new());
+    store.settle(&mut run);
+    run.handle_start(at(0)).unwrap();
+    store.settle(&mut run);
+    assert!(store.told.last().unwrap().starts_with("ended BudgetExhausted"));
+
+    // And a run whose plan says nothing of it goes on to its end.
+    let (mut run, mut store) = (new_run(), Store::new());
+    play_round(&mut run, &mut store, 0, false);
+    assert!(run.handle_finish().is_err());
 }
 
 #[test]

@@ -319,6 +319,7 @@ impl Driver {
             epsilon_lower: spent.lower.and_then(finite),
             delta: self.shared.facts.delta,
             clip_norm: None,
+            validation: None,
             simulator_only: None,
         }
     }

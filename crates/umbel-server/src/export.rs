@@ -129,7 +129,14 @@ pub(crate) fn export(state: &Path, name: &str, out: &Path) -> Result<(), ServerE
     };
     write(RunFile::Model, &model)?;
     if let FormatSettings::Text(text) = &task.experiment.data.format {
-        write(RunFile::Vocabulary, &read_file(&text.vocabulary)?)?;
+        for (file, path) in [
+            (RunFile::Vocabulary, text.vocabulary()),
+            (RunFile::Idf, text.idf.as_deref()),
+        ] {
+            if let Some(path) = path {
+                write(file, &read_file(path)?)?;
+            }
+        }
     }
     if let Some(summary) = &run.summary {
         write(RunFile::Summary, summary.as_bytes())?;

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use umbel_experiment::{
     AugmentationSettings, ColumnSettings, CsvSettings, DataFiles, DataSettings, FormatSettings,
-    PartitionFacts, PartitionSettings, QuantitySettings,
+    PartitionFacts, PartitionSettings, QuantitySettings, WordSettings,
 };
 use umbel_mechanisms::{Purpose, SimulationSeed};
 use umbel_train::{
     Augmentation, ClientKeys, Column, ColumnKind, CsvSchema, Dataset, LabelValues, Partition, PartitionSpec,
     QuantitySkew, TextOptions, Tokenizer, TrainingRng, Transform, read_client_keys, read_csv, read_idx,
-    read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary,
+    read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary, read_word_weights,
 };
 
 use crate::prepare::to_single;
@@ -23,6 +23,8 @@ pub struct Data {
     pub train: Dataset,
     /// The public test set.
     pub test: Dataset,
+    /// The public examples on which early stopping decides.
+    pub validation: Option<Dataset>,
     /// Who holds what.
     pub partition: Partition,
 }
@@ -38,12 +40,22 @@ impl Data {
         let (train, keys) = reader.read(&settings.train)?;
         let (test, _) = reader.read(&settings.test)?;
         train.check_same_task(&test)?;
+        let validation = settings
+            .validation
+            .as_ref()
+            .map(|files| reader.read(files))
+            .transpose()?
+            .map(|(validation, _)| validation);
+        if let Some(validation) = &validation {
+            train.check_same_task(validation)?;
+        }
         let rng_seed = SimulationSeed::new(seed).derive(Purpose::Partition, 0, 0);
         let mut rng = TrainingRng::from_seed(rng_seed);
         let partition = partition_spec(&settings.partition).partition(&train, keys.as_ref(), &mut rng)?;
         Ok(Self {
             train,
             test,
+            validation,
             partition,
         })
     }
@@ -97,9 +109,18 @@ impl DataReader {
                 Format::Idx(transform.map_err(|error| refuse(error.to_string()))?)
             }
             FormatSettings::Text(text) => {
-                let vocabulary = read_vocabulary(&text.vocabulary)?;
-                let tokenizer = Tokenizer::new(vocabulary, text.words, text.max_length);
-                Format::Text(tokenizer.map_err(|error| refuse(error.to_string()))?)
+                let tokenizer = match &text.words {
+                    WordSettings::Hashed { buckets } => Tokenizer::hashed(*buckets, text.max_length),
+                    WordSettings::Ranked { vocabulary, words } => {
+                        Tokenizer::new(read_vocabulary(vocabulary)?, *words, text.max_length)
+                    }
+                    other => unreachable!("the settings know no words {other:?}"),
+                };
+                let tokenizer = tokenizer.map_err(|error| refuse(error.to_string()))?;
+                Format::Text(match &text.idf {
+                    Some(idf) => tokenizer.with_weights(&read_word_weights(idf)?),
+                    None => tokenizer,
+                })
             }
             other => unreachable!("the settings know no format {other:?}"),
         };
@@ -192,7 +213,12 @@ impl DataReader {
 pub(crate) fn taken_for_public(settings: &DataSettings) -> Option<&'static str> {
     match settings.format {
         FormatSettings::Csv(_) => Some("the constants of data.columns, which are taken for public"),
-        FormatSettings::Text(_) => Some("the vocabulary, which is taken for public"),
+        FormatSettings::Text(ref text) if text.idf.is_some() => {
+            Some("the words and their inverse document frequencies, which are taken for public")
+        }
+        FormatSettings::Text(ref text) if text.vocabulary().is_some() => {
+            Some("the vocabulary, which is taken for public")
+        }
         _ => None,
     }
 }
@@ -261,6 +287,13 @@ fn schema(settings: &CsvSettings, labels: LabelValues) -> CsvSchema {
 fn partition_spec(settings: &PartitionSettings) -> PartitionSpec {
     match settings {
         &PartitionSettings::ByKey { max_examples } => PartitionSpec::ByKey { max_examples },
+        &PartitionSettings::Continuous { clients, strictness } => {
+            PartitionSpec::Continuous { clients, strictness }
+        }
+        PartitionSettings::Distribution { shares } => PartitionSpec::Distribution {
+            shares: shares.clone(),
+        },
+        &PartitionSettings::GroupedKeys { keys_per_client } => PartitionSpec::GroupedKeys { keys_per_client },
         &PartitionSettings::Dirichlet { alpha, clients } => PartitionSpec::Dirichlet { alpha, clients },
         &PartitionSettings::Iid { clients } => PartitionSpec::Iid { clients },
         &PartitionSettings::InnerDirichlet { alpha, clients } => {

@@ -11,14 +11,27 @@ pub(crate) fn build_model(
     experiment: &Experiment,
     dataset: &Dataset,
 ) -> Result<Box<dyn Model>, SimulateError> {
-    let spec = spec(&experiment.model, dataset.features())?;
+    let mut spec = spec(&experiment.model, dataset.features())?;
+    match (&mut spec, dataset.token_weights()) {
+        (ModelSpec::BagOfWords { weights, .. }, given) => *weights = given.cloned(),
+        (_, None) => {}
+        (_, Some(_)) => {
+            return Err(SimulateError::Setting {
+                key: "data.idf",
+                reason: format!(
+                    "expected the model `bag-of-words`, which weights words; the model is `{}`",
+                    experiment.model.kind()
+                ),
+            });
+        }
+    }
     Ok(spec.build(dataset.shape(), dataset.n_classes())?)
 }
 
 fn spec(settings: &ModelSettings, features: Features) -> Result<ModelSpec, SimulateError> {
     let of_texts = matches!(
         settings,
-        ModelSettings::Lstm { .. } | ModelSettings::TextPool { .. }
+        ModelSettings::BagOfWords | ModelSettings::Lstm { .. } | ModelSettings::TextPool { .. }
     );
     let n_tokens = match features {
         Features::Dense if of_texts => return refuse(settings, "texts", features),
@@ -27,6 +40,10 @@ fn spec(settings: &ModelSettings, features: Features) -> Result<ModelSpec, Simul
         Features::Tokens { n_tokens } => n_tokens,
     };
     Ok(match settings {
+        ModelSettings::BagOfWords => ModelSpec::BagOfWords {
+            n_tokens,
+            weights: None,
+        },
         ModelSettings::Cnn {
             filters,
             kernel,

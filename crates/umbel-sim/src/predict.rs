@@ -57,7 +57,10 @@ pub fn predict_file(directory: &Path, input: &Path) -> Result<Predictions, Simul
     let mut experiment = Experiment::parse(&text, directory, &Overrides::default())
         .map_err(|source| SimulateError::RunExperiment { path, source })?;
     if let FormatSettings::Text(text) = &mut experiment.data.format {
-        text.vocabulary = directory.join(RunFile::Vocabulary.name());
+        let own = |file: RunFile| directory.join(file.name());
+        *text = text
+            .clone()
+            .with_files(&own(RunFile::Vocabulary), &own(RunFile::Idf));
     }
     let model_path = directory.join(RunFile::Model.name());
     let bytes = read_file(&model_path)?;

@@ -37,6 +37,8 @@ pub struct Prepared {
     pub train: Dataset,
     /// The public test set.
     pub test: Dataset,
+    /// The public examples on which early stopping decides.
+    pub validation: Option<Dataset>,
     /// Who holds what.
     pub partition: Partition,
     /// The model.
@@ -66,6 +68,7 @@ impl Prepared {
         let Data {
             train,
             test,
+            validation,
             partition,
         } = Data::load(&experiment.data, seed)?;
         let model = build_model(&experiment, &train)?;
@@ -100,6 +103,7 @@ impl Prepared {
             seed,
             train,
             test,
+            validation,
             partition,
             model,
             training,
@@ -164,7 +168,10 @@ impl Prepared {
         if settings.unit == PrivacyUnit::Example && self.experiment.federation.examples.is_none() {
             list.push("the number of examples, which was counted: declare it as federation.examples");
         }
-        let by_key = matches!(self.experiment.data.partition, PartitionSettings::ByKey { .. });
+        let by_key = matches!(
+            self.experiment.data.partition,
+            PartitionSettings::ByKey { .. } | PartitionSettings::GroupedKeys { .. }
+        );
         if self.experiment.federation.clients.is_none() && by_key {
             list.push("the number of clients, which was counted: declare it as federation.clients");
         }
@@ -350,12 +357,16 @@ pub(crate) fn plan(
         .into());
     }
     let strategy = strategy(federation.strategy);
+    let mut public_metrics = vec!["accuracy".to_owned(), "loss".to_owned()];
+    if federation.early_stopping.is_some() {
+        public_metrics.push("validation".to_owned());
+    }
     let description = Description {
         name: experiment.name.clone(),
         software: format!("umbel {}", env!("CARGO_PKG_VERSION")),
         experiment_sha256: to_hex(&Sha256::digest(experiment.to_toml().as_bytes())),
         data_sha256,
-        public_metrics: ["accuracy", "loss"].map(str::to_owned).to_vec(),
+        public_metrics,
     };
     Ok(RunPlan::new(PlanSettings {
         description,
@@ -365,6 +376,7 @@ pub(crate) fn plan(
         examples: (unit == PrivacyUnit::Example).then_some(examples),
         cohort: federation.cohort,
         rounds: federation.rounds,
+        may_stop_early: federation.early_stopping.is_some(),
         mechanism,
         strategy,
         accountant: privacy.accountant,

@@ -223,6 +223,18 @@ mod tests {
         }
     }
 
+    /// Microbatches, whose sums are clipped in place of single gradients, would let two equal examples count once, and one example
+    /// decide what becomes of its neighbours' gradients.
+    #[test]
+    fn examples_are_clipped_one_by_one_and_not_together() {
+        let steps = steps(1);
+        let mechanism = mechanism(0.5, None, steps);
+        let [once, twice] = [&[0][..], &[0, 0]].map(|examples| run(&mechanism, steps, examples).0);
+        for (once, twice) in once.iter().zip(&twice) {
+            assert!((2.0 * once - twice).abs() < 1e-6, "{once} {twice}");
+        }
+    }
+
     #[test]
     fn one_example_moves_a_step_by_at_most_the_clip_norm() {
         let steps = steps(1);

@@ -68,7 +68,12 @@ pub fn simulate(
 
     let rounds_started = Instant::now();
     let (status, exhausted) = loop {
-        match world.step(&mut session, stop)? {
+        let step = if ends_early(&prepared, &session.rounds) {
+            world.finish(&mut session)?
+        } else {
+            world.step(&mut session, stop)?
+        };
+        match step {
             Step::Round(metrics) => {
                 session.record(&metrics, &world)?;
                 progress.round(&metrics);
@@ -83,6 +88,17 @@ pub fn simulate(
         total_seconds: started.elapsed().as_secs_f64(),
         ..timing
     })
+}
+
+/// Whether the run's own rule ends it after these rounds. It looks at public examples and released models only, and at all rounds
+/// from the first, so that a run which was interrupted ends where it would have ended.
+fn ends_early(prepared: &Prepared, rounds: &[RoundMetrics]) -> bool {
+    let Some(stopping) = prepared.experiment.federation.early_stopping else {
+        return false;
+    };
+    let values = rounds.iter().filter_map(|line| line.validation);
+    (rounds.len() as u64) < prepared.plan.settings().rounds
+        && stopping.ends(values.map(|quality| (quality.loss, quality.accuracy)))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
@@ -126,8 +142,14 @@ fn finish(
     drop(model);
     // What a prediction needs besides the model and the settings lies beside them.
     if let FormatSettings::Text(text) = &prepared.experiment.data.format {
-        let words = read_file(&text.vocabulary)?;
-        session.directory()?.write(RunFile::Vocabulary, &words)?;
+        for (file, path) in [
+            (RunFile::Vocabulary, text.vocabulary()),
+            (RunFile::Idf, text.idf.as_deref()),
+        ] {
+            if let Some(path) = path {
+                session.directory()?.write(file, &read_file(path)?)?;
+            }
+        }
     }
 
     let evaluation = |line: &RoundMetrics| Evaluation {
@@ -149,6 +171,7 @@ fn finish(
         seed: prepared.seed,
         status: match status {
             CloseStatus::BudgetExhausted => Status::BudgetExhausted,
+            CloseStatus::Finished if (session.rounds.len() as u64) < settings.rounds => Status::StoppedEarly,
             CloseStatus::Finished => Status::Finished,
             CloseStatus::Interrupted => Status::Interrupted,
         },

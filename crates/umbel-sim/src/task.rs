@@ -1,7 +1,7 @@
 //! What an experiment means to the two sides of a served federation: a server holds the test set and no training data, a client
 //! its own training data and no test set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -78,6 +78,12 @@ impl ServerTask {
             let reason = "expected independent noise in each round: this version serves no other mechanism";
             return refuse("privacy.mechanism", reason);
         }
+        if experiment.federation.early_stopping.is_some() {
+            return refuse(
+                "federation.early_stopping",
+                "expected none: a served run goes on to its last round in this version",
+            );
+        }
         if experiment.privacy.budget.is_some() {
             return refuse(
                 "privacy.budget",
@@ -134,12 +140,14 @@ pub struct ClientTask {
 
 impl ClientTask {
     /// Reads the client's own files, as `experiment` preprocesses them. With `client` only the rows of that name in the
-    /// files' table or column of clients are the client's.
+    /// files' table or column of clients are the client's. `vocabulary` and `idf` are its copies of the public files that the
+    /// experiment may name.
     pub fn new(
         experiment: &Experiment,
         files: &DataFiles,
         client: Option<&str>,
         vocabulary: Option<&Path>,
+        idf: Option<&Path>,
     ) -> Result<Self, SimulateError> {
         let missing = |key: &'static str, reason: String| SimulateError::Setting { key, reason };
         let mut settings = experiment.data.clone();
@@ -150,12 +158,17 @@ impl ClientTask {
             ));
         }
         if let FormatSettings::Text(text) = &mut settings.format {
-            let own = vocabulary.ok_or_else(|| {
-                let reason =
-                    "expected the path of the public file of words that the server's experiment names";
-                missing("data.vocabulary", reason.to_owned())
-            })?;
-            text.vocabulary = own.to_owned();
+            let own = |key, named: Option<&Path>, own: Option<&Path>| match (named, own) {
+                (None, _) => Ok(PathBuf::new()),
+                (Some(_), Some(own)) => Ok(own.to_owned()),
+                (Some(_), None) => {
+                    let reason = "expected the path of the public file that the server's experiment names";
+                    Err(missing(key, reason.to_owned()))
+                }
+            };
+            let own_vocabulary = own("data.vocabulary", text.vocabulary(), vocabulary)?;
+            let own_idf = own("data.idf", text.idf.as_deref(), idf)?;
+            *text = text.clone().with_files(&own_vocabulary, &own_idf);
         }
         let (train, keys) = DataReader::new(&settings)?.read(files)?;
         let examples = match (client, keys) {

@@ -6,7 +6,7 @@ use std::thread;
 
 use umbel_accounting::ledger::{Body, CloseStatus};
 use umbel_accounting::{Epsilon, EpsilonBounds};
-use umbel_experiment::RoundMetrics;
+use umbel_experiment::{Quality, RoundMetrics};
 use umbel_mechanisms::{
     BatchSource, ClipOutcome, CohortSource, Mechanism, NoiseSource, Purpose, SimulationSeed,
 };
@@ -15,7 +15,8 @@ use umbel_protocol::{
     Outgoing, Resumed, Run, ServerMessage, Sources, Timestamp,
 };
 use umbel_train::{
-    Evaluation, LocalReport, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk, evaluation_chunks,
+    Dataset, Evaluation, LocalReport, LocalTrainer, TrainingRng, TrainingWorkspace, evaluate_chunk,
+    evaluation_chunks,
 };
 
 use crate::data::refuse_augmentation;
@@ -279,6 +280,20 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Ends the run before its last round, as its plan must allow.
+    pub(crate) fn finish(&mut self, recorder: &mut dyn Recorder) -> Result<Step, SimulateError> {
+        let tally = Tally::default();
+        // A run that was resumed has a mark of that to store.
+        if let Some(step) = self.drain(recorder, &tally)? {
+            return Ok(step);
+        }
+        self.run.handle_finish()?;
+        match self.drain(recorder, &tally)? {
+            Some(step) => Ok(step),
+            None => unreachable!("a run that is finished says that it ended"),
+        }
+    }
+
     /// The server's engine.
     pub fn run(&self) -> &Run {
         &self.run
@@ -324,7 +339,9 @@ impl<'a> World<'a> {
                     counts,
                     clip_norm,
                 } => {
-                    let evaluation = self.evaluate(&parameters);
+                    let evaluation = self.evaluate(&parameters, &self.prepared.test);
+                    let validation = self.prepared.validation.as_ref();
+                    let validation = validation.map(|examples| self.evaluate(&parameters, examples));
                     let finite = |epsilon: Epsilon| Some(epsilon.value()).filter(|value| value.is_finite());
                     let EpsilonBounds { lower, upper } = spent;
                     step = Some(Step::Round(RoundMetrics {
@@ -335,6 +352,10 @@ impl<'a> World<'a> {
                         epsilon_lower: lower.and_then(finite),
                         delta: self.prepared.plan.settings().delta.value(),
                         clip_norm: self.prepared.adaptive_clip().map(|_| clip_norm.value()),
+                        validation: validation.map(|evaluation| Quality {
+                            loss: evaluation.mean_loss(),
+                            accuracy: evaluation.accuracy(),
+                        }),
                         simulator_only: Some(tally.simulator_only(counts)),
                     }));
                 }
@@ -400,10 +421,10 @@ impl<'a> World<'a> {
         Ok(tally)
     }
 
-    /// Evaluates a model on the public test set, on all threads; parts are added in a fixed order.
-    fn evaluate(&mut self, parameters: &Arc<[f32]>) -> Evaluation {
+    /// Evaluates a model on public examples, on all threads; parts are added in a fixed order.
+    fn evaluate(&mut self, parameters: &Arc<[f32]>, examples: &Dataset) -> Evaluation {
         let prepared = self.prepared;
-        let chunks: Vec<_> = evaluation_chunks(prepared.test.n_examples()).collect();
+        let chunks: Vec<_> = evaluation_chunks(examples.n_examples()).collect();
         let results: Vec<OnceLock<Evaluation>> = chunks.iter().map(|_| OnceLock::new()).collect();
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
@@ -416,8 +437,7 @@ impl<'a> World<'a> {
                             break;
                         };
                         let model = prepared.model.as_ref();
-                        let part =
-                            evaluate_chunk(model, parameters, &prepared.test, range, &mut worker.workspace);
+                        let part = evaluate_chunk(model, parameters, examples, range, &mut worker.workspace);
                         // Each place is taken once.
                         let _ = results[place].set(part);
                     }

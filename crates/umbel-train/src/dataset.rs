@@ -4,6 +4,7 @@ mod tables;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::reader::{ClientKeys, IdxArray, ReadError, read_idx};
 use crate::transform::Transform;
@@ -37,6 +38,8 @@ enum Storage {
         /// Text i has tokens `offsets[i]..offsets[i + 1]`, no more than an example has values.
         offsets: Vec<usize>,
         n_tokens: usize,
+        /// What an occurrence of each token counts, for models that weight words.
+        weights: Option<Arc<[f32]>>,
     },
 }
 
@@ -396,8 +399,12 @@ impl Dataset {
                 tokens,
                 offsets,
                 n_tokens,
+                weights,
             } => {
                 sink(format!("tokens below {n_tokens}\n").as_bytes());
+                for weight in weights.iter().flat_map(|weights| weights.iter()) {
+                    sink(&weight.to_le_bytes());
+                }
                 tokens.iter().for_each(|token| sink(&token.to_le_bytes()));
                 offsets
                     .iter()
@@ -411,6 +418,14 @@ impl Dataset {
         match self.storage {
             Storage::U8(_) | Storage::F32(_) => Features::Dense,
             Storage::Tokens { n_tokens, .. } => Features::Tokens { n_tokens },
+        }
+    }
+
+    /// What an occurrence of each token counts, `[n_tokens]`; `None` where all count alike, or the examples are no texts.
+    pub fn token_weights(&self) -> Option<&Arc<[f32]>> {
+        match &self.storage {
+            Storage::Tokens { weights, .. } => weights.as_ref(),
+            Storage::U8(_) | Storage::F32(_) => None,
         }
     }
 

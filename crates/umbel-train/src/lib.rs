@@ -72,8 +72,8 @@ pub use partition::{
 pub use prediction::predict;
 pub use reader::{
     ClientKeys, Column, ColumnKind, CsvSchema, CsvTable, IdxArray, LabelValues, MAX_IDX_BYTES, Place,
-    ReadError, ReadFault, TextOptions, TextTable, Vocabulary, read_client_keys, read_csv, read_idx,
-    read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary,
+    ReadError, ReadFault, TextOptions, TextTable, Vocabulary, WordWeights, read_client_keys, read_csv,
+    read_idx, read_text, read_unlabelled_csv, read_unlabelled_text, read_vocabulary, read_word_weights,
 };
 pub use rng::TrainingRng;
 pub use tokenizer::{PADDING_TOKEN, RANK_OFFSET, START_TOKEN, Tokenizer, TokenizerError, UNKNOWN_TOKEN};

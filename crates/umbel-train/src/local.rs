@@ -619,6 +619,76 @@ mod tests {
         }
     }
 
+    /// Central differences in double precision with h = 1e-4 are exact for squares and, away from 0, for absolute values; `f32` rounds
+    /// the gradient to 1e-6. A wrong factor would show as 0.01 or more.
+    #[test]
+    fn the_gradient_of_the_penalties_agrees_with_finite_differences() {
+        let (l1, l2, mu) = (0.3_f32, 0.7_f32, 0.2_f32);
+        let training = LocalTraining::new(1, 1, sgd(0.1)).unwrap();
+        let training = training
+            .with_penalties(l1, l2)
+            .and_then(|training| training.with_proximal(mu));
+        let training = training.unwrap();
+        let parameters = [0.5_f32, -1.25, 3.0, -0.75];
+        let global = [1.0_f32, 0.0, -2.0, -0.75];
+        let penalty = |parameters: &[f64]| -> f64 {
+            let terms = parameters.iter().zip(global).map(|(&value, global)| {
+                f64::from(l1) * value.abs()
+                    + 0.5 * f64::from(l2) * value * value
+                    + 0.5 * f64::from(mu) * (value - f64::from(global)).powi(2)
+            });
+            terms.sum()
+        };
+        let mut gradient = [10.0_f32, 20.0, 30.0, 40.0];
+        training.add_penalties(&parameters, &global, &mut gradient);
+        for place in 0..4 {
+            let moved = |by: f64| {
+                let mut values = parameters.map(f64::from);
+                values[place] += by;
+                penalty(&values)
+            };
+            let expected = 10.0 * (place as f64 + 1.0) + (moved(1e-4) - moved(-1e-4)) / 2e-4;
+            assert!(
+                (f64::from(gradient[place]) - expected).abs() < 1e-5,
+                "{gradient:?}, {place}: {expected}"
+            );
+        }
+        // At 0, where the absolute value has a kink, nothing pulls.
+        let mut gradient = [0.0];
+        training.add_penalties(&[0.0], &[0.0], &mut gradient);
+        assert_eq!(gradient, [0.0]);
+    }
+
+    /// By hand: the step in place (without an L1 penalty) and the one along a gradient both take learning rate × (gradient + L2 θ) off.
+    #[test]
+    fn one_step_with_penalties_is_the_one_computed_by_hand() {
+        let dataset = Dataset::from_values("one", &[1], vec![0.0], vec![0], 2).unwrap();
+        let model = ModelSpec::Softmax.build(&[1], 2).unwrap();
+        // With x = 0 the weights have no gradient but that of the penalties.
+        let global = [2.0_f32, -3.0, 0.0, 0.0];
+        for (l1, l2, expected) in [
+            (0.0, 0.5, [-0.1 * 0.5 * 2.0, 0.1 * 0.5 * 3.0]),
+            (0.25, 0.5, [-0.1 * (0.25 + 1.0), 0.1 * (0.25 + 1.5)]),
+        ] {
+            let training = LocalTraining::new(1, 1, sgd(0.1))
+                .unwrap()
+                .with_penalties(l1, l2)
+                .unwrap();
+            let trainer = LocalTrainer::new(model.as_ref(), &dataset, training).unwrap();
+            let (mut rng, mut update) = (TrainingRng::from_seed([1; 32]), [0.0; 4]);
+            trainer.train(
+                &global,
+                &[0],
+                &mut rng,
+                &mut TrainingWorkspace::new(),
+                &mut update,
+            );
+            for (got, expected) in update.iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-6, "{update:?}");
+            }
+        }
+    }
+
     #[test]
     fn penalties_pull_parameters_towards_zero() {
         let dataset = three_corners(30);

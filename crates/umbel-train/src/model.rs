@@ -1,5 +1,6 @@
 //! The seam between training and the models that are trained.
 
+mod bag_of_words;
 mod chain;
 mod checkpoint;
 #[cfg(test)]

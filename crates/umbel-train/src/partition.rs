@@ -1,7 +1,10 @@
 //! Which client holds which examples.
 
 mod by_key;
+mod continuous;
 mod dirichlet;
+mod distribution;
+mod grouped_keys;
 mod iid;
 mod inner_dirichlet;
 mod pathological;
@@ -52,6 +55,13 @@ pub enum PartitionSpec {
         /// The most examples of one client.
         max_examples: Option<usize>,
     },
+    /// Parts of the examples in the order of a number that each has as its key.
+    Continuous {
+        /// How many clients.
+        clients: usize,
+        /// From 0, a random division, to 1, a range of numbers for each client.
+        strictness: f64,
+    },
     /// Label skew after Yurochkin et al. 2019 and NIID-bench (Li et al. 2022): the examples of each class are divided
     /// in proportions drawn from a symmetric Dirichlet distribution.
     Dirichlet {
@@ -59,6 +69,16 @@ pub enum PartitionSpec {
         alpha: f64,
         /// How many clients.
         clients: usize,
+    },
+    /// Stated shares of each class.
+    Distribution {
+        /// For each class a share for each client; rows need not sum to 1.
+        shares: Vec<Vec<f64>>,
+    },
+    /// Several keys of a file for each client, dealt out at random.
+    GroupedKeys {
+        /// Keys of a client; the last one may have fewer.
+        keys_per_client: usize,
     },
     /// A uniformly random division into parts whose sizes differ by at most one.
     Iid {
@@ -119,6 +139,9 @@ pub enum PartitionError {
     /// The keys do not belong to the data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A client would have no key.
+    #[error("partition keys_per_client must be at least 1, got 0")]
+    KeysPerClient,
     /// The labels cannot be given out so.
     #[error(
         "partition labels must be from 1 to the number of classes that occur ({n_classes}), and enough that all clients together \
@@ -138,6 +161,30 @@ pub enum PartitionError {
     /// A division by key without keys.
     #[error("a partition by key needs a file of client keys")]
     NoKeys,
+    /// A key by whose number examples are sorted is none.
+    #[error("a continuous partition sorts examples by a number, got the key `{got}`")]
+    NotANumber {
+        /// The key.
+        got: String,
+    },
+    /// Shares that divide nothing.
+    #[error(
+        "partition shares of class {class} must be {n_clients} finite numbers of at least 0, as many as in the first row and not all 0"
+    )]
+    Shares {
+        /// The class.
+        class: usize,
+        /// Number of clients.
+        n_clients: usize,
+    },
+    /// Not a row of shares for each class.
+    #[error("partition shares must have a row for each of the {n_classes} classes, got {n_rows}")]
+    ShareRows {
+        /// Classes of the data.
+        n_classes: usize,
+        /// Rows that came.
+        n_rows: usize,
+    },
     /// A shard would be empty, or there is none.
     #[error(
         "partition shards_per_client must be at least 1, and clients × shards_per_client at most the {n_examples} examples, got \
@@ -151,6 +198,12 @@ pub enum PartitionError {
         /// Examples there are.
         n_examples: usize,
     },
+    /// How strictly examples are sorted is out of range.
+    #[error("partition strictness must be from 0 to 1, got {got}")]
+    Strictness {
+        /// The number that came.
+        got: f64,
+    },
     /// More examples are asked for than there are.
     #[error("partition sizes sum to {asked}, but there are {n_examples} examples")]
     Sizes {
@@ -162,7 +215,8 @@ pub enum PartitionError {
 }
 
 impl PartitionSpec {
-    /// Divides `dataset`. Only [`ByKey`](Self::ByKey) reads `keys`; only the others draw from `rng`.
+    /// Divides `dataset`. Only [`ByKey`](Self::ByKey), [`GroupedKeys`](Self::GroupedKeys) and [`Continuous`](Self::Continuous) read
+    /// `keys`; all but the first draw from `rng`.
     pub fn partition(
         &self,
         dataset: &Dataset,
@@ -170,12 +224,18 @@ impl PartitionSpec {
         rng: &mut TrainingRng,
     ) -> Result<Partition, PartitionError> {
         let (labels, n_classes, n_examples) = (dataset.labels(), dataset.n_classes(), dataset.n_examples());
+        let keys = || {
+            let keys = keys.ok_or(PartitionError::NoKeys)?;
+            dataset.check_keys(keys)?;
+            Ok::<_, PartitionError>(keys)
+        };
         match *self {
-            Self::ByKey { max_examples } => {
-                let keys = keys.ok_or(PartitionError::NoKeys)?;
-                dataset.check_keys(keys)?;
-                Partition::by_key(keys, max_examples)
+            Self::ByKey { max_examples } => Partition::by_key(keys()?, max_examples),
+            Self::Continuous { clients, strictness } => {
+                Partition::continuous(keys()?, clients, strictness, rng)
             }
+            Self::Distribution { ref shares } => Partition::distribution(labels, n_classes, shares, rng),
+            Self::GroupedKeys { keys_per_client } => Partition::grouped_keys(keys()?, keys_per_client, rng),
             Self::Dirichlet { alpha, clients } => {
                 Partition::dirichlet(labels, n_classes, clients, alpha, rng)
             }

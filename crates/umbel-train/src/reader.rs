@@ -8,6 +8,7 @@ mod label;
 mod lines;
 mod text;
 mod vocabulary;
+mod word_weights;
 
 use std::fmt;
 use std::io;
@@ -19,6 +20,7 @@ pub use self::keys::{ClientKeys, read_client_keys};
 pub use self::label::LabelValues;
 pub use self::text::{TextOptions, TextTable, read_text, read_unlabelled_text};
 pub use self::vocabulary::{Vocabulary, read_vocabulary};
+pub use self::word_weights::{WordWeights, read_word_weights};
 
 /// The most values, of four bytes each, that are kept of one file of texts or rows.
 const MAX_VALUES: usize = 1 << 30;
@@ -97,6 +99,12 @@ pub enum ReadFault {
     /// A rank of a vocabulary is none.
     #[error("the rank of a word must be a whole number of at least 1, got `{got}`")]
     BadRank {
+        /// What came.
+        got: String,
+    },
+    /// A weight of a word is none.
+    #[error("the weight of a word must be a finite number above 0, got `{got}`")]
+    BadWeight {
         /// What came.
         got: String,
     },

@@ -1,6 +1,8 @@
 //! From text to the numbers of its words.
 
-use crate::reader::Vocabulary;
+use std::sync::Arc;
+
+use crate::reader::{Vocabulary, WordWeights};
 
 /// Stands before the first word where a text is shorter than the longest.
 pub const PADDING_TOKEN: u32 = 0;
@@ -17,7 +19,7 @@ pub const RANK_OFFSET: u32 = 3;
 /// Characters that separate words besides the space: Keras' default `filters`. The apostrophe is none of them.
 const FILTERED: &str = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n";
 
-/// Turns text into tokens as `keras.datasets.imdb` has them.
+/// Turns text into tokens as `keras.datasets.imdb` has them, or with hashes of words in place of their ranks.
 ///
 /// Text is put in lower case, the characters ``!"#$%&()*+,-./:;<=>?@[\]^_`{|}~``, tab and line feed become spaces, and it is cut
 /// at spaces (Keras' `text_to_word_sequence`). Token 0 is padding, 1 begins a text, 2 is an unknown word, and a word of rank r has
@@ -25,18 +27,37 @@ const FILTERED: &str = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n";
 /// `words - 4` are known. A text of more than `max_length` tokens keeps the **last** ones, and a shorter one is padded in
 /// front, as Keras' `pad_sequences` does by default.
 ///
+/// A [hashing](Self::hashed) tokenizer needs no vocabulary: a word has token 4 + (hash mod number of buckets), so that every word is
+/// known and some share a token. The hash is 64-bit FNV-1a over the word's UTF-8 bytes, the same everywhere.
+///
 /// All of it is public: see [`Vocabulary`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tokenizer {
-    vocabulary: Vocabulary,
-    words: u32,
+    words: Words,
+    n_tokens: u32,
     max_length: usize,
+    weights: Option<Arc<[f32]>>,
+}
+
+/// Which token a word has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Words {
+    Hashed,
+    Ranked(Vocabulary),
 }
 
 /// Why a [`Tokenizer`] was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
+    /// Nothing to hash words into.
+    #[error("hash_buckets must be from 2 to {limit}, got {got}")]
+    Buckets {
+        /// The most.
+        limit: usize,
+        /// The number that came.
+        got: usize,
+    },
     /// No text could have a token.
     #[error("max_length must be from 1 to {limit}, got {got}")]
     MaxLength {
@@ -56,7 +77,7 @@ pub enum TokenizerError {
 }
 
 impl Tokenizer {
-    /// The largest `words`: every token is exact as an `f32`.
+    /// The largest number of tokens: every one is exact as an `f32`.
     pub const MAX_WORDS: usize = 1 << 24;
 
     /// The largest `max_length`.
@@ -64,6 +85,30 @@ impl Tokenizer {
 
     /// A tokenizer with tokens below `words`, and at most `max_length` of them a text.
     pub fn new(vocabulary: Vocabulary, words: usize, max_length: usize) -> Result<Self, TokenizerError> {
+        let limit = Self::MAX_WORDS;
+        match u32::try_from(words) {
+            Ok(n_tokens @ 5..) if words <= limit => {
+                Self::with(Words::Ranked(vocabulary), n_tokens, max_length)
+            }
+            _ => Err(TokenizerError::Words { limit, got: words }),
+        }
+    }
+
+    /// A tokenizer that hashes words into `n_buckets` tokens.
+    pub fn hashed(n_buckets: usize, max_length: usize) -> Result<Self, TokenizerError> {
+        let limit = Self::MAX_WORDS - FIRST_WORD as usize;
+        match u32::try_from(n_buckets) {
+            Ok(buckets @ 2..) if n_buckets <= limit => {
+                Self::with(Words::Hashed, FIRST_WORD + buckets, max_length)
+            }
+            _ => Err(TokenizerError::Buckets {
+                limit,
+                got: n_buckets,
+            }),
+        }
+    }
+
+    fn with(words: Words, n_tokens: u32, max_length: usize) -> Result<Self, TokenizerError> {
         let limit = Self::MAX_LENGTH;
         if !(1..=limit).contains(&max_length) {
             return Err(TokenizerError::MaxLength {
@@ -71,25 +116,47 @@ impl Tokenizer {
                 got: max_length,
             });
         }
-        let limit = Self::MAX_WORDS;
-        match u32::try_from(words) {
-            Ok(n_words @ 5..) if words <= limit => Ok(Self {
-                vocabulary,
-                words: n_words,
-                max_length,
-            }),
-            _ => Err(TokenizerError::Words { limit, got: words }),
+        Ok(Self {
+            words,
+            n_tokens,
+            max_length,
+            weights: None,
+        })
+    }
+
+    /// The same with what an occurrence of each word counts, for models that weight words. A word that is not listed is taken to be as
+    /// rare as the rarest one; words that share a token have the smallest of their weights, that of the most frequent of them.
+    pub fn with_weights(self, weights: &WordWeights) -> Self {
+        let mut of_tokens = vec![f32::INFINITY; self.n_tokens as usize];
+        for (word, weight) in weights.iter() {
+            let token = self.token(word);
+            if token != UNKNOWN_TOKEN {
+                let slot = &mut of_tokens[token as usize];
+                *slot = slot.min(weight);
+            }
+        }
+        for weight in of_tokens.iter_mut().filter(|weight| weight.is_infinite()) {
+            *weight = weights.largest();
+        }
+        Self {
+            weights: Some(of_tokens.into()),
+            ..self
         }
     }
 
     /// Number of distinct tokens; every token is below it.
     pub fn n_tokens(&self) -> usize {
-        self.words as usize
+        self.n_tokens as usize
     }
 
     /// The most tokens of a text.
     pub fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// What an occurrence of each token counts, `[n_tokens]`; `None` where all count alike.
+    pub fn weights(&self) -> Option<&Arc<[f32]>> {
+        self.weights.as_ref()
     }
 
     /// Appends the tokens of `text`, without padding: from 1 to [`max_length`](Self::max_length) of them.
@@ -106,18 +173,39 @@ impl Tokenizer {
     }
 
     fn token(&self, word: &str) -> u32 {
-        let token = self
-            .vocabulary
-            .rank(word)
-            .and_then(|rank| rank.checked_add(RANK_OFFSET));
-        token.filter(|&token| token < self.words).unwrap_or(UNKNOWN_TOKEN)
+        match &self.words {
+            Words::Hashed => {
+                let n_buckets = u64::from(self.n_tokens - FIRST_WORD);
+                // Below `n_tokens`, which is a `u32`.
+                u32::try_from(fnv1a(word.as_bytes()) % n_buckets)
+                    .map_or(UNKNOWN_TOKEN, |bucket| FIRST_WORD + bucket)
+            }
+            Words::Ranked(vocabulary) => {
+                let token = vocabulary
+                    .rank(word)
+                    .and_then(|rank| rank.checked_add(RANK_OFFSET));
+                token
+                    .filter(|&token| token < self.n_tokens)
+                    .unwrap_or(UNKNOWN_TOKEN)
+            }
+        }
     }
+}
+
+/// The first token of a word.
+const FIRST_WORD: u32 = RANK_OFFSET + 1;
+
+/// 64-bit FNV-1a (Fowler, Noll, Vo; draft-eastlake-fnv).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::read_vocabulary;
+    use crate::reader::{read_vocabulary, read_word_weights};
     use crate::test_files::write;
 
     fn tokenizer(words: usize, max_length: usize) -> Result<Tokenizer, TokenizerError> {
@@ -170,5 +258,60 @@ mod tests {
         assert!(tokenizer(Tokenizer::MAX_WORDS + 1, 10).is_err());
         assert!(tokenizer(10, Tokenizer::MAX_LENGTH + 1).is_err());
         assert_eq!(tokenizer(5, 1).unwrap().n_tokens(), 5);
+    }
+
+    /// FNV-1a's published test vectors (draft-eastlake-fnv, appendix C).
+    #[test]
+    fn the_hash_is_the_published_one() {
+        for (text, hash) in [
+            ("", 0xcbf2_9ce4_8422_2325),
+            ("a", 0xaf63_dc4c_8601_ec8c),
+            ("foobar", 0x8594_4171_f739_67e8),
+        ] {
+            assert_eq!(fnv1a(text.as_bytes()), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn hashed_words_need_no_vocabulary() {
+        let tokenizer = Tokenizer::hashed(1000, 20).unwrap();
+        assert_eq!(tokenizer.n_tokens(), 1004);
+        let token = |word: &str| 4 + u32::try_from(fnv1a(word.as_bytes()) % 1000).unwrap();
+        let expected = [1, token("the"), token("film"), token("isn't"), token("the")];
+        assert_eq!(encode(&tokenizer, "The film isn't... the"), expected);
+        for (buckets, max_length) in [(0, 9), (1, 9), (Tokenizer::MAX_WORDS, 9), (9, 0)] {
+            let error = Tokenizer::hashed(buckets, max_length).unwrap_err().to_string();
+            assert!(error.contains(" must be from "), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_of_one_token_have_the_weight_of_the_most_frequent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write(folder.path(), "idf", b"the\t1\nfilm\t3\nunheard\t8\nit's\t2\n");
+        let weights = read_word_weights(&path).unwrap();
+        let ranked = tokenizer(100, 20).unwrap().with_weights(&weights);
+        let of = |tokenizer: &Tokenizer, word: &str| {
+            tokenizer.weights().unwrap()[tokenizer.token(word) as usize].to_bits()
+        };
+        for (word, weight) in [
+            ("the", 1.0_f32),
+            ("it's", 2.0),
+            ("film", 3.0),
+            ("and", 8.0),
+            ("nowhere", 8.0),
+        ] {
+            assert_eq!(of(&ranked, word), weight.to_bits(), "{word}");
+        }
+        // Of 2 buckets each holds the smallest weight of its words.
+        let hashed = Tokenizer::hashed(2, 20).unwrap().with_weights(&weights);
+        let all = [("the", 1.0_f32), ("film", 3.0), ("unheard", 8.0), ("it's", 2.0)];
+        for (word, _) in all {
+            let sharing = all
+                .iter()
+                .filter(|(other, _)| hashed.token(other) == hashed.token(word));
+            let smallest = sharing.map(|(_, weight)| *weight).fold(f32::INFINITY, f32::min);
+            assert_eq!(of(&hashed, word), smallest.to_bits(), "{word}");
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         output::result(&describe(&summary, &shown.directory))?;
     }
     Ok(match summary.status {
-        Status::Finished | Status::BudgetExhausted => ExitCode::SUCCESS,
+        Status::Finished | Status::BudgetExhausted | Status::StoppedEarly => ExitCode::SUCCESS,
         Status::Interrupted => ExitCode::FAILURE,
     })
 }
@@ -119,6 +119,7 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         Status::Finished => "finished",
         Status::BudgetExhausted => "stopped, since the budget is exhausted",
         Status::Interrupted => "interrupted; go on with --resume",
+        Status::StoppedEarly => "stopped early, by its rule on public data,",
     };
     lines.push(format!(
         "\n{}: {status} after {} of {} rounds",

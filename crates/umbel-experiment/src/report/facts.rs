@@ -208,6 +208,7 @@ pub(super) fn status(run: &RunView<'_>) -> Option<String> {
     };
     let status = run.text("/status").map(|status| match status {
         "budget-exhausted" => "stopped before its budget would be overspent",
+        "stopped-early" => "stopped early by its rule on public data",
         other => other,
     });
     match (status, rounds) {

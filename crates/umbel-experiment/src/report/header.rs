@@ -33,7 +33,9 @@ pub(super) fn title(runs: &[RunView<'_>]) -> String {
 fn one(markup: &mut Markup, run: &RunView<'_>) {
     markup.leaf("h1", &[], run.name());
     if let Some(status) = facts::status(run) {
-        let complete = run.text("/status").is_none_or(|status| status == "finished");
+        let complete = run
+            .text("/status")
+            .is_none_or(|status| ["finished", "stopped-early"].contains(&status));
         let class = if complete { "status" } else { "status warn" };
         markup.leaf("p", &[("class", class)], &status);
     }

@@ -22,6 +22,9 @@ pub struct DataSettings {
     pub train: DataFiles,
     /// The public test set.
     pub test: DataFiles,
+    /// Further public examples, on which early stopping decides: neither training examples, which would tell of clients, nor test
+    /// examples, which would no longer test.
+    pub validation: Option<DataFiles>,
     /// Number of classes, a public constant; absent means one more than the largest label of the training data.
     pub classes: Option<usize>,
     /// What the classes are called where predictions are shown; empty for their numbers.
@@ -67,14 +70,59 @@ pub enum FormatSettings {
 /// How texts become numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextSettings {
-    /// A public file of words: one a line, most frequent first, or `word<TAB>rank`. Never counted from the clients' texts.
-    pub vocabulary: PathBuf,
-    /// Number of distinct tokens, at least 5: padding, start, unknown, one that is never used, and the most frequent words.
-    pub words: usize,
+    /// Which token a word has.
+    pub words: WordSettings,
+    /// A public file of words with their inverse document frequencies, for the model `bag-of-words`. Never counted from the clients'
+    /// texts.
+    pub idf: Option<PathBuf>,
     /// The most tokens of a text; of a longer one the last are kept.
     pub max_length: usize,
     /// How the classes are written in the column `label`; empty for numbers from 0 on.
     pub label_values: Vec<Vec<String>>,
+}
+
+/// How words become tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WordSettings {
+    /// By their hash, into so many buckets.
+    Hashed {
+        /// How many.
+        buckets: usize,
+    },
+    /// By their rank.
+    Ranked {
+        /// A public file of words: one a line, most frequent first, or `word<TAB>rank`. Never counted from the clients' texts.
+        vocabulary: PathBuf,
+        /// Number of distinct tokens, at least 5: padding, start, unknown, one that is never used, and the most frequent words.
+        words: usize,
+    },
+}
+
+impl TextSettings {
+    /// The file of words, if there is one.
+    pub fn vocabulary(&self) -> Option<&Path> {
+        match &self.words {
+            WordSettings::Hashed { .. } => None,
+            WordSettings::Ranked { vocabulary, .. } => Some(vocabulary),
+        }
+    }
+
+    /// The same with other copies of the public files that it names; what it does not name is left out.
+    pub fn with_files(self, own_vocabulary: &Path, own_idf: &Path) -> Self {
+        let words = match self.words {
+            WordSettings::Ranked { words, .. } => WordSettings::Ranked {
+                vocabulary: own_vocabulary.to_owned(),
+                words,
+            },
+            hashed => hashed,
+        };
+        Self {
+            words,
+            idf: self.idf.map(|_| own_idf.to_owned()),
+            ..self
+        }
+    }
 }
 
 /// `[data.augmentation]`: how training examples are varied each time they are used. Public, like all of training; the variations of a
@@ -102,6 +150,11 @@ impl DataSettings {
             pairs.push(("class_names", texts(&self.class_names)));
         }
         pairs.extend([("train", self.train.to_value()), ("test", self.test.to_value())]);
+        pairs.extend(
+            self.validation
+                .as_ref()
+                .map(|files| ("validation", files.to_value())),
+        );
         match &self.format {
             FormatSettings::Csv(csv) => pairs.extend(csv.to_pairs()),
             FormatSettings::Idx { pool, mean, std_dev } => pairs.extend([
@@ -110,11 +163,14 @@ impl DataSettings {
                 ("std_dev", (*std_dev).into()),
             ]),
             FormatSettings::Text(text) => {
-                pairs.extend([
-                    ("vocabulary", path(&text.vocabulary)),
-                    ("words", whole(text.words as u64)),
-                    ("max_length", whole(text.max_length as u64)),
-                ]);
+                match &text.words {
+                    WordSettings::Hashed { buckets } => pairs.push(("hash_buckets", whole(*buckets as u64))),
+                    WordSettings::Ranked { vocabulary, words } => {
+                        pairs.extend([("vocabulary", path(vocabulary)), ("words", whole(*words as u64))])
+                    }
+                }
+                pairs.extend(text.idf.as_deref().map(|idf| ("idf", path(idf))));
+                pairs.push(("max_length", whole(text.max_length as u64)));
                 pairs.extend(label_values_to_value(&text.label_values));
             }
         }
@@ -203,6 +259,10 @@ pub(super) fn read(root: &mut Section, directory: &Path) -> Result<DataSettings,
     let (name, mut section) = root.require("data", "a table", section)?;
     let train = files(&mut section, "train", name, directory)?;
     let test = files(&mut section, "test", name, directory)?;
+    let validation = match section.has("validation") {
+        true => Some(files(&mut section, "validation", name, directory)?),
+        false => None,
+    };
     let format = match name {
         "csv" => FormatSettings::Csv(csv::read(&mut section)?),
         "text" => FormatSettings::Text(text(&mut section, directory)?),
@@ -217,19 +277,22 @@ pub(super) fn read(root: &mut Section, directory: &Path) -> Result<DataSettings,
         format,
         train,
         test,
+        validation,
         partition,
     };
-    let by_key = matches!(settings.partition, PartitionSettings::ByKey { .. });
-    if by_key && !settings.has_client_keys() {
-        let expected = match name {
-            "idx" => "a table that names the client of each example, which partition \"by-key\" needs",
-            _ => {
-                "a table that names the client of each example, or `data.train.client_column`, which partition \"by-key\" needs"
-            }
+    if settings.partition.needs_keys() && !settings.has_client_keys() {
+        let or_column = if name == "idx" {
+            ""
+        } else {
+            ", or `data.train.client_column`"
         };
+        let expected = format!(
+            "a table that names the client of each example{or_column}, which partition \"{}\" needs",
+            settings.partition.kind()
+        );
         return Err(SettingError::Missing {
             key: "data.train.clients".to_owned(),
-            expected: expected.to_owned(),
+            expected,
         });
     }
     with_one_number_of_classes(settings)
@@ -333,18 +396,42 @@ fn idx(section: &mut Section) -> Result<FormatSettings, SettingError> {
 }
 
 fn text(section: &mut Section, directory: &Path) -> Result<TextSettings, SettingError> {
-    let what = "the path of a public list of words";
+    let words = words(section, directory)?;
+    let what = "the path of a public list of words with their inverse document frequencies";
+    let idf = section.path("idf", what, directory)?;
+    let max_length = section.count("max_length", 1)?;
+    let max_length = section.require("max_length", "the most tokens of a text", max_length)?;
+    Ok(TextSettings {
+        words,
+        idf,
+        max_length: to_size(max_length)?,
+        label_values: label_values(section)?,
+    })
+}
+
+fn words(section: &mut Section, directory: &Path) -> Result<WordSettings, SettingError> {
+    if let Some(buckets) = section.count("hash_buckets", 2)? {
+        for key in ["vocabulary", "words"] {
+            if section.has(key) {
+                return Err(SettingError::Conflict {
+                    first: section.name("hash_buckets"),
+                    second: section.name(key),
+                    reason: "a word has a token by its hash or by its rank; remove one".to_owned(),
+                });
+            }
+        }
+        return Ok(WordSettings::Hashed {
+            buckets: to_size(buckets)?,
+        });
+    }
+    let what = "the path of a public list of words, or `hash_buckets`";
     let vocabulary = section.path("vocabulary", what, directory)?;
     let vocabulary = section.require("vocabulary", what, vocabulary)?;
     let words = section.count("words", 5)?;
     let words = section.require("words", "the number of distinct tokens, at least 5", words)?;
-    let max_length = section.count("max_length", 1)?;
-    let max_length = section.require("max_length", "the most tokens of a text", max_length)?;
-    Ok(TextSettings {
+    Ok(WordSettings::Ranked {
         vocabulary,
         words: to_size(words)?,
-        max_length: to_size(max_length)?,
-        label_values: label_values(section)?,
     })
 }
 

@@ -5,7 +5,10 @@ use toml::{Table, Value};
 use super::section::SettingError;
 
 /// Settings of which one replaces the others when it comes from a higher layer.
-const ALTERNATIVES: [(&str, &[&str]); 8] = [
+const ALTERNATIVES: [(&str, &[&str]); 11] = [
+    ("data.hash_buckets", &["data.vocabulary", "data.words"]),
+    ("data.vocabulary", &["data.hash_buckets"]),
+    ("data.words", &["data.hash_buckets"]),
     (
         "privacy.dangerous_no_noise",
         &[
@@ -43,7 +46,10 @@ type Kinds = [(&'static str, &'static [&'static str])];
 /// Tables with a `kind`, and the keys that each kind has.
 pub(super) const DATA_PARTITION: &Kinds = &[
     ("by-key", &["max_examples"]),
+    ("continuous", &["clients", "strictness"]),
     ("dirichlet", &["alpha", "clients"]),
+    ("distribution", &["shares"]),
+    ("grouped-keys", &["keys_per_client"]),
     ("iid", &["clients"]),
     ("inner-dirichlet", &["alpha", "clients"]),
     ("pathological", &["clients", "labels"]),
@@ -68,6 +74,7 @@ pub(super) const DATA: &Kinds = &[
             "partition",
             "test",
             "train",
+            "validation",
         ],
     ),
     (
@@ -82,6 +89,7 @@ pub(super) const DATA: &Kinds = &[
             "std_dev",
             "test",
             "train",
+            "validation",
         ],
     ),
     (
@@ -90,11 +98,14 @@ pub(super) const DATA: &Kinds = &[
             "augmentation",
             "class_names",
             "classes",
+            "hash_buckets",
+            "idf",
             "label_values",
             "max_length",
             "partition",
             "test",
             "train",
+            "validation",
             "vocabulary",
             "words",
         ],
@@ -106,6 +117,7 @@ pub(super) const DATA_COLUMN: &Kinds = &[
     ("numeric", &["mean", "missing", "name", "std_dev"]),
 ];
 pub(super) const MODEL: &Kinds = &[
+    ("bag-of-words", &[]),
     ("cnn", &["activation", "dropout", "filters", "hidden", "kernel"]),
     ("lstm", &["embedding", "units"]),
     ("mlp", &["activation", "dropout", "hidden", "loss"]),

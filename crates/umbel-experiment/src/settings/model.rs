@@ -10,6 +10,8 @@ use super::{to_size, whole};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ModelSettings {
+    /// Logistic regression on the words of a text.
+    BagOfWords,
     /// Convolutions with 2 × 2 maximum pooling, then dense layers.
     Cnn {
         /// Filters of each convolution; 16 and 32 if absent.
@@ -95,6 +97,7 @@ impl ModelSettings {
     /// The name of its kind.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::BagOfWords => "bag-of-words",
             Self::Cnn { .. } => "cnn",
             Self::Lstm { .. } => "lstm",
             Self::Mlp { .. } => "mlp",
@@ -143,7 +146,7 @@ impl ModelSettings {
                     pairs.push(("loss", name_of(&LOSSES, *loss)));
                 }
             }
-            Self::Softmax => {}
+            Self::BagOfWords | Self::Softmax => {}
             Self::TextPool {
                 embedding,
                 hidden,
@@ -169,6 +172,7 @@ pub(super) fn read(root: &mut Section) -> Result<ModelSettings, SettingError> {
     let (kind, mut section) = root.require("model", "a table with a `kind`", section)?;
     let section = &mut section;
     Ok(match kind {
+        "bag-of-words" => ModelSettings::BagOfWords,
         "cnn" => ModelSettings::Cnn {
             filters: section.counts("filters")?.unwrap_or_else(|| vec![16, 32]),
             kernel: count(section, "kernel", 3)?,
@@ -246,6 +250,7 @@ mod tests {
     #[test]
     fn every_kind_reads_back_what_it_writes() {
         for text in [
+            "kind = \"bag-of-words\"",
             "kind = \"cnn\"",
             "kind = \"cnn\", filters = [32, 64], kernel = 5, hidden = [512], activation = \"tanh\", dropout = 0.5",
             "kind = \"cnn\", hidden = []",

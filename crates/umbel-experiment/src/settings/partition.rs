@@ -18,12 +18,29 @@ pub enum PartitionSettings {
         /// Most examples a client keeps.
         max_examples: Option<usize>,
     },
+    /// Parts of the examples in the order of a number that each has as its key.
+    Continuous {
+        /// Number of clients.
+        clients: usize,
+        /// From 0, a random division, to 1, a range of numbers for each client.
+        strictness: f64,
+    },
     /// The examples of each class divided in proportions drawn from a Dirichlet distribution (Yurochkin et al. 2019).
     Dirichlet {
         /// Concentration, above 0: small means each client has few labels.
         alpha: f64,
         /// Number of clients.
         clients: usize,
+    },
+    /// The examples of each class divided in stated proportions.
+    Distribution {
+        /// For each class a share for each client; rows need not sum to 1.
+        shares: Vec<Vec<f64>>,
+    },
+    /// Several keys of the data for each client, dealt out at random.
+    GroupedKeys {
+        /// Keys of a client.
+        keys_per_client: usize,
     },
     /// Examples dealt out at random in equal numbers.
     Iid {
@@ -87,6 +104,9 @@ impl PartitionSettings {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ByKey { .. } => "by-key",
+            Self::Continuous { .. } => "continuous",
+            Self::Distribution { .. } => "distribution",
+            Self::GroupedKeys { .. } => "grouped-keys",
             Self::Dirichlet { .. } => "dirichlet",
             Self::Iid { .. } => "iid",
             Self::InnerDirichlet { .. } => "inner-dirichlet",
@@ -97,12 +117,30 @@ impl PartitionSettings {
         }
     }
 
+    /// Whether it needs a key of each example.
+    pub fn needs_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::ByKey { .. } | Self::Continuous { .. } | Self::GroupedKeys { .. }
+        )
+    }
+
     pub(super) fn to_pairs(&self) -> Vec<(&'static str, Value)> {
         let count = |count: usize| whole(count as u64);
         let mut pairs = vec![("kind", self.kind().into())];
         match self {
             Self::ByKey { max_examples } => {
                 pairs.extend(max_examples.map(|most| ("max_examples", count(most))));
+            }
+            Self::Continuous { clients, strictness } => {
+                pairs.extend([("clients", count(*clients)), ("strictness", (*strictness).into())]);
+            }
+            Self::Distribution { shares } => {
+                let row = |row: &Vec<f64>| Value::Array(row.iter().map(|&share| share.into()).collect());
+                pairs.push(("shares", Value::Array(shares.iter().map(row).collect())));
+            }
+            Self::GroupedKeys { keys_per_client } => {
+                pairs.push(("keys_per_client", count(*keys_per_client)));
             }
             Self::Dirichlet { alpha, clients } | Self::InnerDirichlet { alpha, clients } => {
                 pairs.extend([("alpha", (*alpha).into()), ("clients", count(*clients))]);
@@ -145,6 +183,34 @@ pub(super) fn read(data: &mut Section) -> Result<PartitionSettings, SettingError
         "by-key" => PartitionSettings::ByKey {
             max_examples: section.count("max_examples", 1)?.map(to_size).transpose()?,
         },
+        "continuous" => {
+            let expected = "a number from 0, a random division, to 1, a range of numbers for each client";
+            let strictness = section.number("strictness", expected, |value| (0.0..=1.0).contains(&value))?;
+            PartitionSettings::Continuous {
+                clients: clients(&mut section)?,
+                strictness: section.require("strictness", expected, strictness)?,
+            }
+        }
+        "distribution" => {
+            let expected = "a list with a row for each class, each a list of a share for each client";
+            let share = |value: &Value| {
+                let whole = value.as_integer().and_then(|share| i32::try_from(share).ok());
+                let share = value.as_float().or(whole.map(f64::from));
+                share.filter(|share| *share >= 0.0 && share.is_finite())
+            };
+            let row = |value: &Value| value.as_array()?.iter().map(share).collect();
+            let shares = section.list::<Vec<f64>>("shares", expected, row)?;
+            PartitionSettings::Distribution {
+                shares: section.require("shares", expected, shares)?,
+            }
+        }
+        "grouped-keys" => {
+            let keys = section.count("keys_per_client", 1)?;
+            let keys = section.require("keys_per_client", "the number of keys a client has", keys)?;
+            PartitionSettings::GroupedKeys {
+                keys_per_client: to_size(keys)?,
+            }
+        }
         "dirichlet" => PartitionSettings::Dirichlet {
             alpha: alpha(&mut section)?,
             clients: clients(&mut section)?,

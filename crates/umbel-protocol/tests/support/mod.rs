@@ -41,6 +41,7 @@ pub fn settings() -> PlanSettings {
         examples: None,
         cohort: 8.0,
         rounds: 3,
+        may_stop_early: false,
         mechanism: CentralGaussian::new(clip_norm(), multiplier, NoiseKind::Rounded, 8.0)
             .unwrap()
             .into(),

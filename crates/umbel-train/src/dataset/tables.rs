@@ -25,6 +25,7 @@ impl Dataset {
             tokens: table.tokens,
             offsets: table.offsets,
             n_tokens: tokenizer.n_tokens(),
+            weights: tokenizer.weights().cloned(),
         };
         let shape = vec![tokenizer.max_length()];
         Self::new(source.to_owned(), storage, shape, classes, labels.n_classes())

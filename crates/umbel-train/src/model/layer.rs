@@ -18,6 +18,7 @@
 //! it down once for the norm, for as many examples as are computed together, and then take the scaled sum of what is there.
 
 mod activation;
+mod bag_of_words;
 mod channels_last;
 mod convolution;
 mod dense;
@@ -31,6 +32,7 @@ use super::clipping::PerExample;
 use crate::rng::TrainingRng;
 
 pub use self::activation::Activation;
+pub(super) use self::bag_of_words::BagOfWords;
 pub(super) use self::channels_last::ChannelsLast;
 pub(super) use self::convolution::Convolution;
 pub(super) use self::dense::{Dense, Initial};

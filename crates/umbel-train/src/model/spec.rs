@@ -1,13 +1,22 @@
 //! Which model to build.
 
+use std::sync::Arc;
+
 use super::Model;
 use super::cnn::{self, CnnSpec};
-use super::{Activation, Loss, lstm, mlp, text_pool};
+use super::{Activation, Loss, bag_of_words, lstm, mlp, text_pool};
 
 /// A kind of model with its settings.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ModelSpec {
+    /// Logistic regression on the words of texts, which may be hashed.
+    BagOfWords {
+        /// Number of distinct tokens; tokens are below it.
+        n_tokens: usize,
+        /// What an occurrence of each token counts, `[n_tokens]`; all alike where there are none.
+        weights: Option<Arc<[f32]>>,
+    },
     /// A convolutional network for images.
     Cnn(CnnSpec),
     /// Embedding, LSTM and a sigmoid (or a softmax, for more than two classes), for texts.
@@ -143,6 +152,12 @@ impl ModelSpec {
             }),
         };
         match self {
+            Self::BagOfWords { n_tokens, weights } => Ok(Box::new(bag_of_words::build(
+                *n_tokens,
+                length()?,
+                weights.as_ref(),
+                n_classes,
+            )?)),
             Self::Cnn(spec) => Ok(Box::new(cnn::build(spec, shape, n_classes)?)),
             Self::Lstm {
                 n_tokens,

@@ -65,6 +65,101 @@ fn a_limit_keeps_the_first_examples_of_each_client() {
 }
 
 #[test]
+fn keys_are_grouped_whole() {
+    let rows: Vec<String> = (0..100).map(|row| format!("k{}", row % 7)).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let keys = keys(&rows);
+    let partition = Partition::grouped_keys(&keys, 3, &mut rng(4)).unwrap();
+    assert_complete(&partition, 100);
+    let mut owners = vec![BTreeSet::new(); 7];
+    for client in 0..3 {
+        for &example in partition.examples(client) {
+            owners[example as usize % 7].insert(client);
+        }
+    }
+    assert!(owners.iter().all(|owners| owners.len() == 1), "{owners:?}");
+    let of_client = |client| owners.iter().filter(|owners| owners.contains(&client)).count();
+    assert_eq!([0, 1, 2].map(of_client), [3, 3, 1]);
+    let message = Partition::grouped_keys(&keys, 0, &mut rng(4))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(message, "partition keys_per_client must be at least 1, got 0");
+}
+
+/// With strictness 1 clients have ranges that follow each other; with 0 they have the mean of all, 49.5, to within the standard
+/// error 28.9 / √250 = 1.83 of a client's mean: 10 is over five of them for each of four clients, and the seed is fixed.
+#[test]
+fn examples_are_sorted_by_their_number_as_strictly_as_asked() {
+    let rows: Vec<String> = (0..1000).map(|row| format!("{}", row * 37 % 100)).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let keys = keys(&rows);
+    let numbers = |partition: &Partition, client: usize| -> Vec<f64> {
+        let examples = partition.examples(client).iter();
+        examples.map(|&example| f64::from(example * 37 % 100)).collect()
+    };
+    let partition = |strictness| Partition::continuous(&keys, 4, strictness, &mut rng(4)).unwrap();
+    let strict = partition(1.0);
+    assert_complete(&strict, 1000);
+    for client in 0..4 {
+        let numbers = numbers(&strict, client);
+        let first = 25.0 * f64::from(u8::try_from(client).unwrap());
+        assert!(
+            numbers.len() == 250
+                && numbers
+                    .iter()
+                    .all(|number| (first..first + 25.0).contains(number))
+        );
+    }
+    let means = |partition: &Partition| -> Vec<f64> {
+        (0..4)
+            .map(|client| numbers(partition, client).iter().sum::<f64>() / 250.0)
+            .collect()
+    };
+    let random = means(&partition(0.0));
+    assert!(random.iter().all(|mean| (mean - 49.5).abs() < 10.0), "{random:?}");
+    let between = means(&partition(0.5));
+    assert!(between.windows(2).all(|pair| pair[0] < pair[1]) && between[0] > 12.5 && between[3] < 86.5);
+
+    let message = Partition::continuous(&keys, 4, 1.5, &mut rng(4))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(message, "partition strictness must be from 0 to 1, got 1.5");
+    let message = Partition::continuous(&self::keys(&["1", "old"]), 4, 1.0, &mut rng(4)).unwrap_err();
+    assert_eq!(
+        message.to_string(),
+        "a continuous partition sorts examples by a number, got the key `old`"
+    );
+}
+
+#[test]
+fn stated_shares_are_kept() {
+    let labels: Vec<u32> = (0..300).map(|example| example % 3).collect();
+    let shares = [vec![1.0, 0.0, 1.0], vec![0.2, 0.5, 0.3], vec![0.0, 9.0, 0.0]];
+    let partition = Partition::distribution(&labels, 3, &shares, &mut rng(4)).unwrap();
+    assert_complete(&partition, 300);
+    let summary = partition.summary(&labels, 3);
+    let counts: Vec<&[usize]> = summary.labels.iter().map(|client| &client.counts[..]).collect();
+    assert_eq!(counts, [&[50, 20, 0][..], &[0, 50, 100], &[50, 30, 0]]);
+    let message = |shares: &[Vec<f64>]| {
+        let result = Partition::distribution(&labels, 3, shares, &mut rng(4));
+        result.unwrap_err().to_string()
+    };
+    assert_eq!(
+        message(&shares[..2]),
+        "partition shares must have a row for each of the 3 classes, got 2"
+    );
+    for bad in [
+        vec![1.0, 1.0],
+        vec![0.0; 3],
+        vec![1.0, -1.0, 1.0],
+        vec![1.0, f64::NAN, 1.0],
+    ] {
+        let rows = [shares[0].clone(), bad, shares[2].clone()];
+        assert!(message(&rows).starts_with("partition shares of class 1 must be 3 finite numbers"));
+    }
+}
+
+#[test]
 fn settings_out_of_range_are_refused_by_name() {
     let message = |result: Result<Partition, PartitionError>| result.unwrap_err().to_string();
     assert_eq!(

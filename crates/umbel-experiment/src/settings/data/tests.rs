@@ -83,6 +83,14 @@ columns = [
         ]
         .concat(),
         csv_by_column,
+        [
+            &TEXT.replace(
+                "vocabulary = \"words\"\nwords = 100\n",
+                "hash_buckets = 64\nidf = \"idf\"\n",
+            ),
+            IID,
+        ]
+        .concat(),
     ] {
         let experiment = parse(&data).unwrap();
         let written = experiment.to_toml();
@@ -103,8 +111,12 @@ fn every_partition_reads_back_to_itself() {
         "kind = \"quantity\", skew = \"dirichlet\", alpha = 2, clients = 3",
         "kind = \"shards\", shards_per_client = 3, clients = 3",
         "kind = \"sizes\", sizes = [3, 0, 2]",
+        "kind = \"distribution\", shares = [[1, 0.5, 0], [0, 2, 1e-3]]",
+        "kind = \"continuous\", clients = 3, strictness = 0.5",
+        "kind = \"grouped-keys\", keys_per_client = 4",
     ] {
-        let experiment = parse(&[IDX, "partition = { ", partition, " }\n"].concat()).unwrap();
+        let keyed = IDX.replace("labels = \"b\" }", "labels = \"b\", clients = \"keys\" }");
+        let experiment = parse(&[&keyed, "partition = { ", partition, " }\n"].concat()).unwrap();
         let again = Experiment::parse(&experiment.to_toml(), Path::new("/"), &Overrides::default()).unwrap();
         assert_eq!(experiment, again, "{partition}");
     }
@@ -114,6 +126,24 @@ fn every_partition_reads_back_to_itself() {
         shards_per_client: 2,
     };
     assert_eq!(shards.data.partition, expected);
+}
+
+#[test]
+fn early_stopping_reads_back_to_itself() {
+    let text = [IDX, IID, "validation = { examples = \"e\", labels = \"f\" }\n"].concat();
+    let text = format!("name = \"it\"\n[data]\n{text}{REST}");
+    for stopping in ["{ patience = 3 }", "{ patience = 1, monitor = \"accuracy\" }"] {
+        let text = text.replace(
+            "rounds = 1\n",
+            &format!("rounds = 1\nearly_stopping = {stopping}\n"),
+        );
+        let experiment = Experiment::parse(&text, Path::new("/data"), &Overrides::default()).unwrap();
+        let again = Experiment::parse(&experiment.to_toml(), Path::new("/"), &Overrides::default()).unwrap();
+        assert!(
+            experiment == again && again.federation.early_stopping.is_some(),
+            "{stopping}"
+        );
+    }
 }
 
 #[test]
