@@ -280,7 +280,12 @@ fn training(root: &mut Section) -> Result<TrainingSettings, SettingError> {
     if private_steps.is_some() && !plain {
         let expected =
             "plain stochastic gradient descent without momentum or penalties, where the unit is an example";
-        return section.refuse("optimizer", expected, optimizer.kind());
+        let got = match optimizer {
+            OptimizerSettings::Sgd { momentum } if momentum <= 0.0 => "sgd with `l1` or `l2`",
+            OptimizerSettings::Sgd { .. } => "sgd with momentum",
+            OptimizerSettings::Adam { .. } => optimizer.kind(),
+        };
+        return section.refuse("optimizer", expected, got);
     }
     Ok(TrainingSettings {
         epochs,

@@ -195,7 +195,7 @@ pub(super) fn read(data: &mut Section) -> Result<PartitionSettings, SettingError
             let expected = "a list with a row for each class, each a list of a share for each client";
             let share = |value: &Value| {
                 let whole = value.as_integer().and_then(|share| i32::try_from(share).ok());
-                let share = value.as_float().or(whole.map(f64::from));
+                let share = value.as_float().or_else(|| whole.map(f64::from));
                 share.filter(|share| *share >= 0.0 && share.is_finite())
             };
             let row = |value: &Value| value.as_array()?.iter().map(share).collect();
