@@ -272,3 +272,29 @@ fn client_keys_come_from_a_file_or_from_a_column() {
         "`data.partition.alpha` and `data.partition.skew` exclude each other: only skew \"dirichlet\" has one; remove it",
     );
 }
+
+/// Whether their data are there or not.
+#[test]
+fn every_experiment_of_the_examples_is_read() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut n_experiments = 0;
+    for folder in std::fs::read_dir(&examples).unwrap() {
+        let folder = folder.unwrap().path();
+        for file in std::fs::read_dir(&folder).into_iter().flatten() {
+            let file = file.unwrap().path();
+            let is_settings = file.extension().is_some_and(|extension| extension == "toml");
+            let text = is_settings.then(|| std::fs::read_to_string(&file).unwrap());
+            // Servers and clients have files of another kind.
+            if let Some(text) = text.filter(|text| text.contains("[privacy]")) {
+                let read = Experiment::parse(&text, &folder, &Overrides::default());
+                let again = read.map(|experiment| {
+                    Experiment::parse(&experiment.to_toml(), Path::new("/"), &Overrides::default())
+                        == Ok(experiment)
+                });
+                assert_eq!(again, Ok(true), "{}", file.display());
+                n_experiments += 1;
+            }
+        }
+    }
+    assert!(n_experiments >= 10, "{n_experiments}");
+}
