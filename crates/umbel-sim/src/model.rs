@@ -1,7 +1,7 @@
 //! From the settings of a model to what builds it.
 
 use umbel_experiment::{ActivationSettings, Experiment, LossSettings, ModelSettings};
-use umbel_train::{Activation, CnnSpec, Dataset, Features, Loss, Model, ModelSpec};
+use umbel_train::{Activation, CnnSpec, Dataset, Features, Loss, Model, ModelSpec, TransformerSpec};
 
 use crate::SimulateError;
 use crate::prepare::to_single;
@@ -31,7 +31,10 @@ pub(crate) fn build_model(
 fn spec(settings: &ModelSettings, features: Features) -> Result<ModelSpec, SimulateError> {
     let of_texts = matches!(
         settings,
-        ModelSettings::BagOfWords | ModelSettings::Lstm { .. } | ModelSettings::TextPool { .. }
+        ModelSettings::BagOfWords
+            | ModelSettings::Lstm { .. }
+            | ModelSettings::TextPool { .. }
+            | ModelSettings::Transformer { .. }
     );
     let n_tokens = match features {
         Features::Dense if of_texts => return refuse(settings, "texts", features),
@@ -90,6 +93,19 @@ fn spec(settings: &ModelSettings, features: Features) -> Result<ModelSpec, Simul
             hidden: hidden.clone(),
             dropout: to_single(*dropout),
         },
+        ModelSettings::Transformer {
+            width,
+            heads,
+            layers,
+            hidden,
+        } => {
+            let mut spec = TransformerSpec::default();
+            spec.width = *width;
+            spec.heads = *heads;
+            spec.layers = *layers;
+            spec.hidden = *hidden;
+            ModelSpec::Transformer { n_tokens, spec }
+        }
         other => unreachable!("the settings know no model {other:?}"),
     })
 }

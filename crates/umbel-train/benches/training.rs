@@ -12,9 +12,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2};
 use rand::RngExt;
+use umbel_gemm::{Matrix, MatrixMut, multiply};
 use umbel_train::{
     Batch, Dataset, LocalTrainer, LocalTraining, ModelSpec, Optimizer, Sgd, SgdStep, TrainingRng,
     TrainingWorkspace, Transform, Workspace, evaluate,
@@ -24,6 +23,19 @@ const N_REPEATS: usize = 15;
 const N_FEATURES: usize = 784;
 const N_CLASSES: usize = 10;
 const N_EXAMPLES: usize = 10_000;
+
+/// Shapes of products that occur, thin ones included.
+const SHAPES: [(usize, usize, usize, &str); 9] = [
+    (10, 784, 10, "softmax, a client's batch"),
+    (10, 784, 200, "MLP, a client's batch"),
+    (256, 784, 200, "MLP"),
+    (784, 25, 32, "first convolution"),
+    (196, 800, 64, "second convolution"),
+    (10, 3136, 512, "CNN's dense layer, a client's batch"),
+    (64, 3136, 512, "CNN's dense layer"),
+    (32, 32, 128, "a step of the LSTM"),
+    (128, 16, 128, "scores of a head of attention"),
+];
 
 /// Median, fastest and slowest seconds of one call.
 struct Seconds {
@@ -73,10 +85,15 @@ fn print(name: &str, unit: &str, units: f64, seconds: &Seconds, share_of_peak: O
 
 fn gemm_peak() -> f64 {
     let size = 768;
-    let a = Array2::<f32>::from_elem((size, size), 0.5);
-    let b = Array2::<f32>::from_elem((size, size), 0.25);
-    let mut c = Array2::<f32>::zeros((size, size));
-    let seconds = time(|| general_mat_mul(1.0, &a, black_box(&b), 0.0, &mut c));
+    let (a, b) = (vec![0.5; size * size], vec![0.25; size * size]);
+    let mut c = vec![0.0; size * size];
+    let seconds = time(|| {
+        let (a, b) = (
+            Matrix::new(&a, size, size),
+            Matrix::new(black_box(&b), size, size),
+        );
+        multiply(1.0, a, b, 0.0, &mut MatrixMut::new(&mut c, size, size));
+    });
     2.0 * (size as f64).powi(3) / seconds.min
 }
 
@@ -185,33 +202,32 @@ fn main() {
         println!();
     }
 
-    for (m, k, n) in [(10, 784, 10), (10, 784, 200), (256, 784, 10), (256, 784, 200)] {
-        let left = vec![0.5_f32; m * k];
-        let right = vec![0.25_f32; k * n];
-        let a = ArrayView2::from_shape((m, k), &left).expect("a matrix");
-        let b = ArrayView2::from_shape((k, n), &right).expect("a matrix");
-        let mut c = Array2::<f32>::zeros((m, n));
-        let seconds = time(|| general_mat_mul(1.0, &a, black_box(&b), 0.0, &mut c));
-        let operations = (2 * m * k * n) as f64;
-        let share = Some(operations / seconds.median / peak);
-        print(
-            &format!("matrix product {m} x {k} x {n}"),
-            "products",
-            1.0,
-            &seconds,
-            share,
-        );
-        let mut c = Array2::<f32>::zeros((k, n));
-        let d = Array2::<f32>::from_elem((m, n), 0.125);
-        let seconds = time(|| general_mat_mul(-1e-6, &a.t(), black_box(&d), 1.0, &mut c));
-        let share = Some(operations / seconds.median / peak);
-        print(
-            &format!("matrix product {k} x {m} x {n} (transposed)"),
-            "products",
-            1.0,
-            &seconds,
-            share,
-        );
+    println!("matrix products: rows x inner dimension x columns");
+    for (m, k, n, name) in SHAPES {
+        let (a, b) = (vec![0.5; m * k], vec![0.25; k * n]);
+        let mut c = vec![0.0; m * n];
+        let share = |seconds: &Seconds| Some((2 * m * k * n) as f64 / seconds.median / peak);
+        for (transpose_a, transpose_b, kind) in [
+            (false, false, ""),
+            (true, false, ", left transposed"),
+            (false, true, ", right transposed"),
+        ] {
+            let seconds = time(|| {
+                let a = if transpose_a {
+                    Matrix::new(&a, k, m).t()
+                } else {
+                    Matrix::new(&a, m, k)
+                };
+                let b = if transpose_b {
+                    Matrix::new(&b, n, k).t()
+                } else {
+                    Matrix::new(&b, k, n)
+                };
+                multiply(1.0, a, black_box(b), 0.0, &mut MatrixMut::new(&mut c, m, n));
+            });
+            let label = format!("{m} x {k} x {n}{kind} ({name})");
+            print(&label, "products", 1.0, &seconds, share(&seconds));
+        }
     }
 
     gather(&mut rng);

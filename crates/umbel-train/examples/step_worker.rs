@@ -1,7 +1,7 @@
 //! Times training steps on request, for `benches/peers`.
 //!
 //! Reads lines `CASE BATCH MODE THREADS SECONDS` and answers each with the seconds of single steps, or groups of them, as a JSON
-//! list. Cases: softmax, mlp, cnn, lstm, gemm (whose steps are products of 768 × 768 matrices). Modes: plain (a step of gradient
+//! list. Cases: softmax, mlp, cnn, lstm, transformer, gemm (whose steps are products of 768 × 768 matrices). Modes: plain (a step of gradient
 //! descent), dp (clipped sum and step), dp-noise (the same with a normal value for each parameter: ChaCha8 and the ziggurat
 //! method). With two threads the batch is cut in halves, whose sums are added in a fixed order.
 
@@ -14,11 +14,10 @@
 use std::io::BufRead;
 use std::time::{Duration, Instant};
 
-use ndarray::Array2;
-use ndarray::linalg::general_mat_mul;
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
-use umbel_train::{Batch, CnnSpec, Model, ModelSpec, SgdStep, TrainingRng, Workspace};
+use umbel_gemm::{Matrix, MatrixMut, multiply};
+use umbel_train::{Batch, CnnSpec, Model, ModelSpec, SgdStep, TrainingRng, TransformerSpec, Workspace};
 
 const LEARNING_RATE: f32 = 1e-4;
 
@@ -45,11 +44,16 @@ impl Case {
             embedding: 16,
             units: 32,
         };
+        let transformer = ModelSpec::Transformer {
+            n_tokens: 10_000,
+            spec: TransformerSpec::default(),
+        };
         let (spec, shape, n_classes) = match name {
             "softmax" => (ModelSpec::Softmax, vec![784], 10),
             "mlp" => (ModelSpec::mlp(&[200, 200]), vec![784], 10),
             "cnn" => (ModelSpec::Cnn(CnnSpec::mcmahan()), vec![28, 28], 10),
             "lstm" => (lstm, vec![250], 2),
+            "transformer" => (transformer, vec![128], 2),
             other => panic!("no case {other}"),
         };
         let model = spec.build(&shape, n_classes).expect("a model");
@@ -57,7 +61,7 @@ impl Case {
         model.initialize(&mut parameters, &mut rng);
         let n_values = batch_size * model.n_features();
         let features = (0..n_values).map(|_| match name {
-            "lstm" => f32::from(rng.random_range(0..10_000_u16)),
+            "lstm" | "transformer" => f32::from(rng.random_range(0..10_000_u16)),
             _ => rng.random_range(0.0..1.0),
         });
         let features = features.collect();
@@ -159,10 +163,12 @@ fn main() {
         let seconds: f64 = seconds.parse().expect("seconds");
         let times = if name == "gemm" {
             let size = 768;
-            let a = Array2::<f32>::from_elem((size, size), 0.5);
-            let b = Array2::<f32>::from_elem((size, size), 0.25);
-            let mut c = Array2::<f32>::zeros((size, size));
-            time(seconds, || general_mat_mul(1.0, &a, &b, 0.0, &mut c))
+            let (a, b) = (vec![0.5; size * size], vec![0.25; size * size]);
+            let mut c = vec![0.0; size * size];
+            time(seconds, || {
+                let (a, b) = (Matrix::new(&a, size, size), Matrix::new(&b, size, size));
+                multiply(1.0, a, b, 0.0, &mut MatrixMut::new(&mut c, size, size));
+            })
         } else {
             let batch_size = batch_size.parse().expect("a batch size");
             let mut case = Case::new(name, batch_size, n_threads.parse().expect("threads"));

@@ -62,7 +62,8 @@ pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, eva
 pub use local::{LocalReport, LocalTrainer, LocalTraining, SettingError, TrainingWorkspace};
 pub use model::{
     Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError,
-    ModelSpec, ParameterView, SgdStep, Workspace, from_safetensors, safetensors_metadata, to_safetensors,
+    ModelSpec, ParameterView, SgdStep, TransformerSpec, Workspace, from_safetensors, safetensors_metadata,
+    to_safetensors,
 };
 pub use optimizer::{Adam, Momentum, Optimizer, OptimizerState, Sgd};
 pub use partition::{

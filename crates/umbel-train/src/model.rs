@@ -15,6 +15,7 @@ mod matrix;
 mod mlp;
 mod spec;
 mod text_pool;
+mod transformer;
 mod vector;
 mod workspace;
 
@@ -26,6 +27,7 @@ pub use self::cnn::CnnSpec;
 pub use self::layer::Activation;
 pub use self::loss::Loss;
 pub use self::spec::{ModelError, ModelSpec};
+pub use self::transformer::TransformerSpec;
 pub use self::workspace::Workspace;
 use crate::evaluation::Evaluation;
 use crate::rng::TrainingRng;
@@ -35,7 +37,7 @@ use crate::rng::TrainingRng;
 /// Clipping, summing and noise need no more than that vector; [`parameters`](Self::parameters) gives its parts their
 /// names and shapes. The model itself holds no parameters and is shared by all threads; what a computation needs
 /// besides lives in a [`Workspace`], one a thread, which stops allocating once it has seen the largest batch. (The matrix
-/// products of `matrixmultiply` still take a packing buffer each from the allocator.)
+/// products of the `gemm` crates still take small packing buffers from the allocator, and give them back.)
 ///
 /// All methods are deterministic functions of their arguments. Buffers of a wrong length are a mistake of the caller
 /// and panic. Non-finite parameters give non-finite losses and gradients, never a panic.

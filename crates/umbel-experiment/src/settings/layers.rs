@@ -123,6 +123,7 @@ pub(super) const MODEL: &Kinds = &[
     ("mlp", &["activation", "dropout", "hidden", "loss"]),
     ("softmax", &[]),
     ("text-pool", &["dropout", "embedding", "hidden"]),
+    ("transformer", &["heads", "hidden", "layers", "width"]),
 ];
 pub(super) const OPTIMIZER: &Kinds = &[
     ("adam", &["beta_1", "beta_2", "epsilon", "learning_rate"]),

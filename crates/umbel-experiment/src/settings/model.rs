@@ -54,6 +54,17 @@ pub enum ModelSettings {
         /// Share of the mean's values that training drops, at least 0 and below 1.
         dropout: f64,
     },
+    /// A transformer encoder, the mean over its places and a sigmoid (or a softmax, for more than two classes).
+    Transformer {
+        /// Width of an embedding and of each layer, a multiple of `heads`; 64 if absent.
+        width: usize,
+        /// Heads of attention; 4 if absent.
+        heads: usize,
+        /// Encoder layers; 2 if absent.
+        layers: usize,
+        /// Width between the two dense layers behind each attention; 4 × `width` if absent.
+        hidden: usize,
+    },
 }
 
 /// `activation` of a model.
@@ -103,6 +114,7 @@ impl ModelSettings {
             Self::Mlp { .. } => "mlp",
             Self::Softmax => "softmax",
             Self::TextPool { .. } => "text-pool",
+            Self::Transformer { .. } => "transformer",
         }
     }
 
@@ -156,6 +168,17 @@ impl ModelSettings {
                 ("hidden", widths(hidden)),
                 ("dropout", (*dropout).into()),
             ]),
+            Self::Transformer {
+                width,
+                heads,
+                layers,
+                hidden,
+            } => pairs.extend([
+                ("width", whole(*width as u64)),
+                ("heads", whole(*heads as u64)),
+                ("layers", whole(*layers as u64)),
+                ("hidden", whole(*hidden as u64)),
+            ]),
         }
         pairs
     }
@@ -198,6 +221,15 @@ pub(super) fn read(root: &mut Section) -> Result<ModelSettings, SettingError> {
             hidden: widths(section, &[])?,
             dropout: dropout(section)?,
         },
+        "transformer" => {
+            let width = count(section, "width", 64)?;
+            ModelSettings::Transformer {
+                width,
+                heads: count(section, "heads", 4)?,
+                layers: count(section, "layers", 2)?,
+                hidden: count(section, "hidden", (width as u64).saturating_mul(4))?,
+            }
+        }
         _ => ModelSettings::Softmax,
     })
 }
@@ -260,6 +292,8 @@ mod tests {
             "kind = \"mlp\", hidden = [20], activation = \"sigmoid\", dropout = 0.1, loss = \"squared-error\"",
             "kind = \"softmax\"",
             "kind = \"text-pool\"",
+            "kind = \"transformer\"",
+            "kind = \"transformer\", width = 32, heads = 2, layers = 1, hidden = 48",
             "kind = \"text-pool\", embedding = 8, hidden = [4, 3], dropout = 0.2",
         ] {
             let settings = parse(&format!("model = {{ {text} }}")).unwrap();
@@ -294,6 +328,7 @@ mod tests {
             ),
             ("kind = \"cnn\", dropout = 1.0", "`model.dropout` must be"),
             ("kind = \"cnn\", kernel = 0", "`model.kernel` must be"),
+            ("kind = \"transformer\", heads = 0", "`model.heads` must be"),
             ("kind = \"perceptron\"", "`model.kind` must be"),
         ] {
             let error = parse(&format!("model = {{ {text} }}")).unwrap_err().to_string();

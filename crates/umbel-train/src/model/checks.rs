@@ -108,6 +108,19 @@ pub(super) fn abuses_are_withstood(model: &dyn Model, parameters: &[f32], batch:
     assert_eq!(clipped(&mut workspace), clipped(&mut Workspace::new()));
 }
 
+/// For a model with one logit, whose bias is the last parameter: where all predictions are right beyond rounding every gradient is zero,
+/// and nothing is clipped or added.
+pub(super) fn zero_gradients_add_nothing(model: &dyn Model, parameters: &[f32], batch: Batch<'_>) {
+    let mut sure = parameters.to_vec();
+    *sure.last_mut().unwrap() = 1e6;
+    let labels = vec![1; batch.n_examples()];
+    let right = Batch::new(batch.features(), &labels);
+    let mut sum = vec![0.0; parameters.len()];
+    let report = model.add_clipped_gradients(&sure, right, 1e-3, &mut sum, &mut Workspace::new());
+    assert_eq!((report.n_clipped, report.n_not_finite), (0, 0));
+    assert!(sum.iter().all(|value| value.abs() < f32::MIN_POSITIVE));
+}
+
 /// The gradient agrees with central differences of the loss.
 ///
 /// The loss is computed in `f32`, off by about 1e-6 where it is below 10, so a difference over 2h with h = 4e-3 is off by some

@@ -14,10 +14,12 @@
 //!
 //! `∂θᵢ` is a matrix as large as the layer for each example, and most layers never write it down: for a dense one it is the
 //! outer product of input and output gradient, whose norm is the product of theirs, and the scaled sum is one matrix
-//! product of inputs with scaled output gradients. Layers that use a parameter at many places (convolution, LSTM) write
-//! it down once for the norm, for as many examples as are computed together, and then take the scaled sum of what is there.
+//! product of inputs with scaled output gradients. Layers that use a parameter at many places (convolution, LSTM, a dense layer over a
+//! long sequence) write it down once for the norm, for as many examples as are computed together, and then take the scaled sum of
+//! what is there.
 
 mod activation;
+mod attention;
 mod bag_of_words;
 mod channels_last;
 mod convolution;
@@ -25,13 +27,19 @@ mod dense;
 mod dropout;
 mod embedding;
 mod embedding_mean;
+mod layer_norm;
 mod lstm;
 mod max_pool;
+mod mean_pool;
+mod positions;
+mod residual;
+mod sequence_dense;
 
 use super::clipping::PerExample;
 use crate::rng::TrainingRng;
 
 pub use self::activation::Activation;
+pub(super) use self::attention::Attention;
 pub(super) use self::bag_of_words::BagOfWords;
 pub(super) use self::channels_last::ChannelsLast;
 pub(super) use self::convolution::Convolution;
@@ -39,8 +47,13 @@ pub(super) use self::dense::{Dense, Initial};
 pub(super) use self::dropout::Dropout;
 pub(super) use self::embedding::Embedding;
 pub(super) use self::embedding_mean::EmbeddingMean;
+pub(super) use self::layer_norm::LayerNorm;
 pub(super) use self::lstm::Lstm;
 pub(super) use self::max_pool::MaxPool;
+pub(super) use self::mean_pool::MeanPool;
+pub(super) use self::positions::Positions;
+pub(super) use self::residual::Residual;
+pub(super) use self::sequence_dense::SequenceDense;
 
 /// One part of a chain. All slices of parameters and gradients are the layer's own.
 pub(super) trait Layer: std::fmt::Debug + Send + Sync {
@@ -116,6 +129,8 @@ pub(super) struct State {
     pub(super) singles: Vec<f32>,
     /// Tokens with their places, to be sorted.
     pub(super) places: Vec<(usize, usize)>,
+    /// What layers inside of the layer keep.
+    pub(super) inner: Vec<State>,
 }
 
 /// What a forward pass is for.

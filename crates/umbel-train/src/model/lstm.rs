@@ -96,6 +96,7 @@ mod tests {
             let batch = Batch::new(&case.features, &case.labels);
             checks::clipped_sum_is_that_of_single_gradients(&case.model, &case.parameters, batch);
             checks::abuses_are_withstood(&case.model, &case.parameters, batch);
+            checks::zero_gradients_add_nothing(&case.model, &case.parameters, batch);
         }
     }
 

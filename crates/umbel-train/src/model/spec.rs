@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Model;
 use super::cnn::{self, CnnSpec};
+use super::transformer::{self, TransformerSpec};
 use super::{Activation, Loss, bag_of_words, lstm, mlp, text_pool};
 
 /// A kind of model with its settings.
@@ -52,6 +53,13 @@ pub enum ModelSpec {
         /// Share of the mean's values that training drops at random, at least 0 and below 1.
         dropout: f32,
     },
+    /// A transformer encoder, the mean over its places and a sigmoid (or a softmax, for more than two classes), for texts.
+    Transformer {
+        /// Rows of the table of embeddings; tokens are below it.
+        n_tokens: usize,
+        /// Its sizes.
+        spec: TransformerSpec,
+    },
 }
 
 /// Why a model cannot be built.
@@ -75,6 +83,22 @@ pub enum ModelError {
     EmptyLayer {
         /// The widths that came.
         hidden: Vec<usize>,
+    },
+    /// Heads that do not share the width evenly.
+    #[error("the width of a transformer, {width}, must be a multiple of its number of heads, {heads}")]
+    Heads {
+        /// The width that came.
+        width: usize,
+        /// The heads that came.
+        heads: usize,
+    },
+    /// More layers than anybody needs, which are refused before any is built.
+    #[error("a transformer may have at most {limit} layers, got {got}")]
+    Layers {
+        /// The layers that came.
+        got: usize,
+        /// The most layers.
+        limit: usize,
     },
     /// A perceptron without a hidden layer.
     #[error(
@@ -180,6 +204,12 @@ impl ModelSpec {
                 let chain = text_pool::build(*n_tokens, length, *embedding, hidden, *dropout, n_classes)?;
                 Ok(Box::new(chain))
             }
+            Self::Transformer { n_tokens, spec } => Ok(Box::new(transformer::build(
+                *n_tokens,
+                length()?,
+                spec,
+                n_classes,
+            )?)),
             Self::Mlp { hidden, .. } if hidden.is_empty() => Err(ModelError::NoHiddenLayer),
             Self::Mlp {
                 hidden,

@@ -1,6 +1,7 @@
 //! Loops over many values, compiled for several instruction sets and chosen among at run time; and the functions in them.
 //!
-//! The arithmetic is written without fused multiply-add, so it gives the same bits with every instruction set.
+//! A multiplication and an addition are fused only where the source says so, and then on every processor, so the functions give the
+//! same bits with every instruction set. (Only a processor without fused multiply-add, made before 2013, pays for that.)
 
 /// Runs `work` compiled for the best instruction set of this processor. Only what is inlined into `work` gains.
 #[inline(always)]
@@ -18,17 +19,17 @@ pub(super) fn exp(x: f32) -> f32 {
     // Written so that a NaN stays one.
     let x = if x > 88.0 { 88.0 } else { x };
     let x = if x < -87.0 { -87.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // ln 2 in two parts, the first with few bits, so that its product with n is exact.
-    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_2e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 0.166_666_66;
-    p = p * r + 0.5;
-    let value = p * (r * r) + r + 1.0;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_2e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 0.166_666_66);
+    p = p.mul_add(r, 0.5);
+    let value = p.mul_add(r * r, r) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     value * power
 }
@@ -44,12 +45,12 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
     let square = x * x;
-    let mut p = -5.704_988_7e-3;
-    p = p * square + 2.063_909e-2;
-    p = p * square - 5.373_971_6e-2;
-    p = p * square + 0.133_314_42;
-    p = p * square - 0.333_332_8;
-    let near = p * square * x + x;
+    let mut p = -5.704_988_7e-3_f32;
+    p = p.mul_add(square, 2.063_909e-2);
+    p = p.mul_add(square, -5.373_971_6e-2);
+    p = p.mul_add(square, 0.133_314_42);
+    p = p.mul_add(square, -0.333_332_8);
+    let near = (p * square).mul_add(x, x);
     let magnitude = x.abs();
     let far = (1.0 - 2.0 / (exp(magnitude + magnitude) + 1.0)).copysign(x);
     if magnitude < 0.625 { near } else { far }
@@ -81,7 +82,6 @@ pub(super) fn tanh_all(values: &mut [f32]) {
 
 /// Sum of the squares, in double precision: no finite `f32` overflows or vanishes there.
 pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
-    const LANES: usize = 16;
     vectorised(
         #[inline(always)]
         || {
@@ -102,13 +102,72 @@ pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
     )
 }
 
+/// Values that are summed side by side: a vector of the widest instruction set.
+const LANES: usize = 16;
+
+/// Σ `term`(values at i) over rows of equal length. Inlined, for loops that are [`vectorised`].
+#[inline(always)]
+pub(super) fn lane_sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let blocks = rows.map(|row| row.as_chunks::<LANES>());
+    let n_blocks = rows[0].len() / LANES;
+    for index in 0..n_blocks {
+        let block = blocks.map(|(blocks, _)| &blocks[index]);
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(block.map(|block| block[lane]));
+        }
+    }
+    let mut total: f32 = lanes.iter().sum();
+    for index in n_blocks * LANES..rows[0].len() {
+        total += term(rows.map(|row| row[index]));
+    }
+    total
+}
+
+/// The largest value, where no value is a NaN. Inlined, for loops that are [`vectorised`].
+#[inline(always)]
+pub(super) fn lane_max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &value) in lanes.iter_mut().zip(block) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    let larger = |largest: f32, &value: &f32| if value > largest { value } else { largest };
+    rest.iter()
+        .fold(lanes.iter().fold(f32::NEG_INFINITY, larger), larger)
+}
+
+/// The scalar product, in double precision.
+pub(super) fn product(left: &[f32], right: &[f32]) -> f64 {
+    vectorised(
+        #[inline(always)]
+        || {
+            let (left_blocks, left_rest) = left.as_chunks::<LANES>();
+            let (right_blocks, right_rest) = right.as_chunks::<LANES>();
+            let mut lanes = [0.0_f64; LANES];
+            for (left, right) in left_blocks.iter().zip(right_blocks) {
+                for (lane, (&left, &right)) in lanes.iter_mut().zip(left.iter().zip(right)) {
+                    *lane += f64::from(left) * f64::from(right);
+                }
+            }
+            let rest = left_rest.iter().zip(right_rest);
+            lanes.iter().sum::<f64>()
+                + rest
+                    .map(|(&left, &right)| f64::from(left) * f64::from(right))
+                    .sum::<f64>()
+        },
+    )
+}
+
 /// `target` += `factor` × `values`.
 pub(super) fn add_scaled(target: &mut [f32], factor: f32, values: &[f32]) {
     vectorised(
         #[inline(always)]
         || {
             for (target, value) in target.iter_mut().zip(values) {
-                *target += factor * value;
+                *target = factor.mul_add(*value, *target);
             }
         },
     );
@@ -126,80 +185,6 @@ pub(super) fn add_rows(target: &mut [f32], factor: f32, values: &[f32]) {
             }
         },
     );
-}
-
-/// Rows of a matrix that need not follow each other: row i begins at i × `stride`.
-#[derive(Debug)]
-pub(super) struct Rows<T> {
-    pub(super) values: T,
-    pub(super) stride: usize,
-}
-
-/// Columns that are computed together: two vectors of eight.
-const COLUMNS: usize = 16;
-
-/// Row i of `c` = `start` + row i of `a` times `b`, for the `n` rows of both; `b` is `[b.len() / start.len(), start.len()]`,
-/// row-major.
-///
-/// For small `b` that stays in the first cache: unlike a general product it copies nothing before it begins.
-pub(super) fn product_of_rows(n: usize, a: Rows<&[f32]>, b: &[f32], start: &[f32], c: Rows<&mut [f32]>) {
-    vectorised(
-        #[inline(always)]
-        || {
-            let (n_columns, n_inner) = (start.len(), b.len() / start.len());
-            let Rows { values: c, stride } = c;
-            let row_of_a = |row: usize| &a.values[row * a.stride..][..n_inner];
-            let (blocks, _) = start.as_chunks::<COLUMNS>();
-            for (index, block) in blocks.iter().enumerate() {
-                let column = index * COLUMNS;
-                let mut row = 0;
-                while row + 4 <= n {
-                    let rows = [0, 1, 2, 3].map(|next| row_of_a(row + next));
-                    for (next, sums) in block_of_product(rows, b, n_columns, column, block)
-                        .iter()
-                        .enumerate()
-                    {
-                        c[(row + next) * stride + column..][..COLUMNS].copy_from_slice(sums);
-                    }
-                    row += 4;
-                }
-                while row < n {
-                    let [sums] = block_of_product([row_of_a(row)], b, n_columns, column, block);
-                    c[row * stride + column..][..COLUMNS].copy_from_slice(&sums);
-                    row += 1;
-                }
-            }
-            for column in blocks.len() * COLUMNS..n_columns {
-                for row in 0..n {
-                    let pairs = row_of_a(row).iter().zip(b[column..].iter().step_by(n_columns));
-                    c[row * stride + column] = pairs.fold(start[column], |sum, (a, b)| sum + a * b);
-                }
-            }
-        },
-    );
-}
-
-#[inline(always)]
-fn block_of_product<const R: usize>(
-    a: [&[f32]; R],
-    b: &[f32],
-    n_columns: usize,
-    column: usize,
-    start: &[f32; COLUMNS],
-) -> [[f32; COLUMNS]; R] {
-    let mut sums = [*start; R];
-    for (inner, row) in b.chunks_exact(n_columns).enumerate() {
-        let row: &[f32; COLUMNS] = row[column..]
-            .first_chunk()
-            .expect("a block of columns lies in the row");
-        for (sums, a) in sums.iter_mut().zip(a) {
-            let factor = a[inner];
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += factor * value;
-            }
-        }
-    }
-    sums
 }
 
 #[cfg(test)]
@@ -260,33 +245,19 @@ mod tests {
     }
 
     #[test]
-    fn products_of_rows_are_products() {
-        for (n, n_inner, n_columns) in [(1, 1, 1), (3, 5, 16), (4, 7, 33), (9, 48, 128), (6, 3, 15)] {
-            let wave = |n: usize| -> Vec<f32> { (0..n).map(|k| (k as f32 * 0.7).sin()).collect() };
-            let (a_stride, c_stride) = (n_inner + 2, n_columns + 3);
-            let (a, b, start) = (wave(n * a_stride), wave(n_inner * n_columns), wave(n_columns));
-            let mut c = vec![f32::NAN; n * c_stride];
-            let rows = Rows {
-                values: a.as_slice(),
-                stride: a_stride,
-            };
-            let target = Rows {
-                values: c.as_mut_slice(),
-                stride: c_stride,
-            };
-            product_of_rows(n, rows, &b, &start, target);
-            for row in 0..n {
-                for column in 0..n_columns {
-                    let terms = (0..n_inner).map(|k| a[row * a_stride + k] * b[k * n_columns + column]);
-                    let expected = start[column] + terms.sum::<f32>();
-                    assert!((c[row * c_stride + column] - expected).abs() < 1e-5);
-                }
-                assert!(
-                    c[row * c_stride + n_columns..][..3]
-                        .iter()
-                        .all(|value| value.is_nan())
-                );
-            }
+    fn sums_by_lanes_are_sums() {
+        for n in [0, 1, 15, 16, 33, 200] {
+            let left: Vec<f32> = (0..n).map(|k| (k as f32 * 0.7).sin()).collect();
+            let right: Vec<f32> = (0..n).map(|k| (k as f32 * 0.3).cos() - 2.0).collect();
+            let exact: f64 = left
+                .iter()
+                .zip(&right)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum();
+            assert!((f64::from(lane_sum([&left, &right], |[a, b]| a * b)) - exact).abs() < 1e-4);
+            assert!((product(&left, &right) - exact).abs() < 1e-12);
+            let largest = right.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(lane_max(&right).to_bits(), largest.to_bits());
         }
     }
 

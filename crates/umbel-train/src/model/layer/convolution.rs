@@ -3,7 +3,7 @@
 use super::{Accumulate, Activation, Initial, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
 use crate::model::matrix::{matrix, matrix_mut, multiply};
-use crate::model::vector::{self, Rows, product_of_rows, sum_of_squares};
+use crate::model::vector::{self, sum_of_squares};
 use crate::rng::TrainingRng;
 
 /// A convolution with stride 1 and zeros around the image, so that the output has its height and width.
@@ -99,8 +99,8 @@ impl Convolution {
         let (weights, biases) = target.split_at_mut(self.n_weights());
         multiply(
             accumulate.factor,
-            &matrix(patches, self.n_pixels(), self.n_patch()).t(),
-            &matrix(gradient, self.n_pixels(), self.filters),
+            matrix(patches, self.n_pixels(), self.n_patch()).t(),
+            matrix(gradient, self.n_pixels(), self.filters),
             accumulate.keep,
             &mut matrix_mut(weights, self.n_patch(), self.filters),
         );
@@ -150,18 +150,15 @@ impl Layer for Convolution {
             .zip(output.chunks_exact_mut(self.n_outputs()))
         {
             self.gather(image, patches);
-            product_of_rows(
-                self.n_pixels(),
-                Rows {
-                    values: &*patches,
-                    stride: self.n_patch(),
-                },
-                weights,
-                biases,
-                Rows {
-                    values: output,
-                    stride: self.filters,
-                },
+            for pixel in output.chunks_exact_mut(self.filters) {
+                pixel.copy_from_slice(biases);
+            }
+            multiply(
+                1.0,
+                matrix(patches, self.n_pixels(), self.n_patch()),
+                matrix(weights, self.n_patch(), self.filters),
+                1.0,
+                &mut matrix_mut(output, self.n_pixels(), self.filters),
             );
         }
         if let Some(activation) = self.activation {
@@ -191,8 +188,8 @@ impl Layer for Convolution {
         {
             multiply(
                 1.0,
-                &matrix(gradient, self.n_pixels(), self.filters),
-                &matrix(&parameters[..self.n_weights()], self.n_patch(), self.filters).t(),
+                matrix(gradient, self.n_pixels(), self.filters),
+                matrix(&parameters[..self.n_weights()], self.n_patch(), self.filters).t(),
                 0.0,
                 &mut matrix_mut(patches, self.n_pixels(), self.n_patch()),
             );

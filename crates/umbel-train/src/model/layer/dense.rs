@@ -64,13 +64,20 @@ impl Dense {
         self.n_inputs * self.n_outputs
     }
 
-    fn add_sum(&self, input: &[f32], gradient: &[f32], accumulate: Accumulate, target: &mut [f32]) {
+    /// Adds the gradient summed over all rows.
+    pub(super) fn add_sum(
+        &self,
+        input: &[f32],
+        gradient: &[f32],
+        accumulate: Accumulate,
+        target: &mut [f32],
+    ) {
         let (weights, biases) = target.split_at_mut(self.n_weights());
         let n = gradient.len() / self.n_outputs;
         multiply(
             accumulate.factor,
-            &matrix(input, n, self.n_inputs).t(),
-            &matrix(gradient, n, self.n_outputs),
+            matrix(input, n, self.n_inputs).t(),
+            matrix(gradient, n, self.n_outputs),
             accumulate.keep,
             &mut matrix_mut(weights, self.n_inputs, self.n_outputs),
         );
@@ -110,8 +117,8 @@ impl Layer for Dense {
         }
         multiply(
             1.0,
-            &matrix(input, n, self.n_inputs),
-            &matrix(weights, self.n_inputs, self.n_outputs),
+            matrix(input, n, self.n_inputs),
+            matrix(weights, self.n_inputs, self.n_outputs),
             1.0,
             &mut matrix_mut(output, n, self.n_outputs),
         );
@@ -135,8 +142,8 @@ impl Layer for Dense {
             let n = state.gradient.len() / self.n_outputs;
             multiply(
                 1.0,
-                &matrix(&state.gradient, n, self.n_outputs),
-                &matrix(weights, self.n_inputs, self.n_outputs).t(),
+                matrix(&state.gradient, n, self.n_outputs),
+                matrix(weights, self.n_inputs, self.n_outputs).t(),
                 0.0,
                 &mut matrix_mut(input_gradient, n, self.n_inputs),
             );

@@ -5,8 +5,8 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::{Accumulate, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
-use crate::model::matrix::{matrix, matrix_mut, multiply};
-use crate::model::vector::{self, Rows, product_of_rows, sigmoid, sum_of_squares, tanh, vectorised};
+use crate::model::matrix::{Matrix, MatrixMut, matrix, matrix_mut, multiply};
+use crate::model::vector::{self, sigmoid, sum_of_squares, tanh, vectorised};
 use crate::rng::TrainingRng;
 
 /// An LSTM (Hochreiter and Schmidhuber 1997, with forget gates) as Keras has it: `[length, width]` becomes the last hidden
@@ -41,13 +41,9 @@ struct Kept<'a> {
     cells: &'a mut [f32],
     /// tanh of c after the step.
     cell_tanh: &'a mut [f32],
-    /// One step of all examples: ∂(x, h), ∂h, ∂c.
-    step_rows: &'a mut [f32],
+    /// One step of all examples: ∂h and ∂c.
     hidden_gradient: &'a mut [f32],
     cell_gradient: &'a mut [f32],
-    /// K and R transposed, and as many zeros as a row has values.
-    transposed: &'a mut [f32],
-    zeros: &'a mut [f32],
 }
 
 impl Lstm {
@@ -68,14 +64,14 @@ impl Lstm {
         (self.length + 1) * (self.n_row() + 6 * self.units)
     }
 
-    /// Values of a step that are computed at once: a row, ∂h and ∂c.
+    /// Values of a step that are computed at once: ∂h and ∂c.
     fn n_step(&self) -> usize {
-        self.n_row() + 2 * self.units
+        2 * self.units
     }
 
     fn kept<'a>(&self, n: usize, cache: &'a mut Vec<f32>) -> Kept<'a> {
         let (steps, units) = (n * (self.length + 1), self.units);
-        let length = n * (self.n_kept() + self.n_step()) + self.n_weights() + self.n_row();
+        let length = n * (self.n_kept() + self.n_step());
         let mut rest = resize(cache, length);
         let mut take = |length: usize| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(length);
@@ -87,11 +83,8 @@ impl Lstm {
             gates: take(steps * 4 * units),
             cells: take(steps * units),
             cell_tanh: take(steps * units),
-            step_rows: take(n * self.n_row()),
             hidden_gradient: take(n * units),
             cell_gradient: take(n * units),
-            transposed: take(self.n_weights()),
-            zeros: take(self.n_row()),
         }
     }
 
@@ -199,24 +192,38 @@ impl Layer for Lstm {
             kept.cells[example * steps * units..][..units].fill(0.0);
             kept.rows[(example * steps * n_row) + self.width..][..units].fill(0.0);
         }
-        for step in 0..self.length {
-            for example in 0..n {
-                let row = &mut kept.rows[(example * steps + step) * n_row..][..self.width];
-                let begin = (example * self.length + step) * self.width;
-                row.copy_from_slice(&input[begin..begin + self.width]);
+        let (kernel, recurrent) = weights.split_at(self.width * 4 * units);
+        for example in 0..n {
+            let rows = &mut kept.rows[example * steps * n_row..][..steps * n_row];
+            let input = &input[example * self.n_inputs()..][..self.n_inputs()];
+            for (row, input) in rows.chunks_exact_mut(n_row).zip(input.chunks_exact(self.width)) {
+                row[..self.width].copy_from_slice(input);
             }
-            product_of_rows(
-                n,
-                Rows {
-                    values: &kept.rows[step * n_row..],
-                    stride: steps * n_row,
-                },
-                weights,
-                bias,
-                Rows {
-                    values: &mut kept.gates[step * 4 * units..],
-                    stride: steps * 4 * units,
-                },
+            // x K + b for all steps in one product.
+            let gates = &mut kept.gates[example * steps * 4 * units..][..self.length * 4 * units];
+            for gates in gates.chunks_exact_mut(4 * units) {
+                gates.copy_from_slice(bias);
+            }
+            multiply(
+                1.0,
+                matrix(input, self.length, self.width),
+                matrix(kernel, self.width, 4 * units),
+                1.0,
+                &mut matrix_mut(gates, self.length, 4 * units),
+            );
+        }
+        for step in 0..self.length {
+            multiply(
+                1.0,
+                Matrix::with_row_stride(&kept.rows[step * n_row + self.width..], n, units, steps * n_row),
+                matrix(recurrent, units, 4 * units),
+                1.0,
+                &mut MatrixMut::with_row_stride(
+                    &mut kept.gates[step * 4 * units..],
+                    n,
+                    4 * units,
+                    steps * 4 * units,
+                ),
             );
             vectorised(
                 #[inline(always)]
@@ -251,15 +258,14 @@ impl Layer for Lstm {
         parameters: &[f32],
         _input: &[f32],
         state: &mut State,
-        mut input_gradient: Option<&mut [f32]>,
+        input_gradient: Option<&mut [f32]>,
     ) {
-        let (units, n_row, steps) = (self.units, self.n_row(), self.length + 1);
+        let (units, steps) = (self.units, self.length + 1);
         let n = state.gradient.len() / units;
         let kept = self.kept(n, &mut state.cache);
-        transpose(&parameters[..self.n_weights()], 4 * units, kept.transposed);
+        let (kernel, recurrent) = parameters[..self.n_weights()].split_at(self.width * 4 * units);
         kept.hidden_gradient.copy_from_slice(&state.gradient);
         kept.cell_gradient.fill(0.0);
-        kept.zeros.fill(0.0);
         for example in 0..n {
             kept.gates[(example * steps + self.length) * 4 * units..][..4 * units].fill(0.0);
         }
@@ -280,26 +286,24 @@ impl Layer for Lstm {
                     }
                 },
             );
-            product_of_rows(
-                n,
-                Rows {
-                    values: &kept.gates[step * 4 * units..],
-                    stride: steps * 4 * units,
-                },
-                kept.transposed,
-                kept.zeros,
-                Rows {
-                    values: &mut *kept.step_rows,
-                    stride: n_row,
-                },
+            multiply(
+                1.0,
+                Matrix::with_row_stride(&kept.gates[step * 4 * units..], n, 4 * units, steps * 4 * units),
+                matrix(recurrent, units, 4 * units).t(),
+                0.0,
+                &mut matrix_mut(kept.hidden_gradient, n, units),
             );
-            for (example, row) in kept.step_rows.chunks_exact(n_row).enumerate() {
-                let (by_input, by_hidden) = row.split_at(self.width);
-                kept.hidden_gradient[example * units..][..units].copy_from_slice(by_hidden);
-                if let Some(gradient) = input_gradient.as_deref_mut() {
-                    let begin = (example * self.length + step) * self.width;
-                    gradient[begin..begin + self.width].copy_from_slice(by_input);
-                }
+        }
+        if let Some(input_gradient) = input_gradient {
+            for (example, gradient) in input_gradient.chunks_exact_mut(self.n_inputs()).enumerate() {
+                let gates = &kept.gates[example * steps * 4 * units..][..self.length * 4 * units];
+                multiply(
+                    1.0,
+                    matrix(gates, self.length, 4 * units),
+                    matrix(kernel, self.width, 4 * units).t(),
+                    0.0,
+                    &mut matrix_mut(gradient, self.length, self.width),
+                );
             }
         }
     }
@@ -342,23 +346,13 @@ impl Lstm {
         let n_steps = rows.len() / self.n_row();
         multiply(
             accumulate.factor,
-            &matrix(rows, n_steps, self.n_row()).t(),
-            &matrix(gates, n_steps, 4 * self.units),
+            matrix(rows, n_steps, self.n_row()).t(),
+            matrix(gates, n_steps, 4 * self.units),
             accumulate.keep,
             &mut matrix_mut(weights, self.n_row(), 4 * self.units),
         );
         accumulate.prepare(bias);
         vector::add_rows(bias, accumulate.factor, gates);
-    }
-}
-
-/// Writes the transpose of `values`, `[_, n_columns]`.
-fn transpose(values: &[f32], n_columns: usize, transposed: &mut [f32]) {
-    let n_rows = values.len() / n_columns;
-    for (row, values) in values.chunks_exact(n_columns).enumerate() {
-        for (column, &value) in values.iter().enumerate() {
-            transposed[column * n_rows + row] = value;
-        }
     }
 }
 
