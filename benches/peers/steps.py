@@ -1,26 +1,21 @@
-"""Times training steps of Umbel beside PyTorch and Opacus, alternating between them, and prints a table of ratios.
+"""Times training steps of Umbel beside PyTorch, Opacus and jax-privacy, alternating between them, and prints tables of rates and ratios.
 
 Each worker reads lines `CASE BATCH MODE THREADS SECONDS` and answers with the seconds of single steps, as a JSON list.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-# glibc gives freed blocks of this size back to the system at once; with these settings it keeps them, which is kind to PyTorch.
-KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-OPACUS_MODE = {"softmax": "opacus-ghost", "mlp": "opacus-ghost", "cnn": "opacus-ghost", "lstm": "opacus"}
+from machine import KEEP_MEMORY, describe, pin
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CASES = ("softmax", "mlp", "cnn", "lstm", "transformer")
+# The faster of hooks and ghost clipping for each case and batch, found by timing both (with `--both-opacus`).
+OPACUS_MODE = {"softmax": "opacus-ghost", "mlp": "opacus-ghost", "cnn": "opacus-ghost", "lstm": "opacus", "transformer": "opacus"}
 
 
 class Worker:
@@ -45,66 +40,80 @@ class Worker:
         self.process.wait()
 
 
-def rates(batch, seconds):
-    """Examples a second: median, min, max."""
-    return batch / statistics.median(seconds), batch / max(seconds), batch / min(seconds)
-
-
-def text(rate):
-    median, low, high = rate
-    return f"{median:,.0f} ({low:,.0f} to {high:,.0f})"
-
-
-def processor():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+def text(batch, seconds):
+    """Examples a second: median (slowest to fastest)."""
+    return f"{batch / statistics.median(seconds):,.0f} ({batch / max(seconds):,.0f} to {batch / min(seconds):,.0f})"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--umbel", required=True, help="the built example step_worker")
-    parser.add_argument("--cases", default="softmax,mlp,cnn,lstm")
+    parser.add_argument("--jax", help="a Python with jax-privacy; without it the LSTM is not compared with it")
+    parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--batches", default="64,256")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--seconds", type=float, default=0.6, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-opacus", action="store_true")
+    parser.add_argument("--both-opacus", action="store_true", help="time hooks and ghost clipping, and compare with the faster")
     options = parser.parse_args()
 
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "opacus", "numpy"))
-    print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}")
-    print(f"{options.repeats} alternating measurements of {options.seconds} s each: median (slowest to fastest)\n")
-    columns = ["threads", "case", "batch", "Umbel plain", "Umbel DP", "Umbel DP + noise", "PyTorch plain", "Opacus"]
-    columns += ["DP / PyTorch plain", "DP + noise / PyTorch plain", "DP / Opacus", "plain time / DP time"]
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
+    print(describe(("torch", "opacus", "numpy"), options.jax))
+    print(f"Examples a second; {options.repeats} alternating measurements of {options.seconds} s each: median (slowest to fastest).")
+    print("DP: the clipped sum and the step, without a noise draw. PyTorch and Opacus keep freed memory (MALLOC_* settings).\n")
+    rows, peak = [], None
+    columns = ["threads", "case", "batch", "Umbel plain", "Umbel DP", "+ continuous noise", "+ integer noise"]
+    columns += ["PyTorch plain", "Opacus", "jax-privacy"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
     for threads in map(int, options.threads.split(",")):
-        umbel = Worker([options.umbel])
-        torch = Worker([sys.executable, str(HERE / "torch_worker.py"), str(threads)], KEEP_MEMORY.items())
+        umbel = Worker(pin(threads, [options.umbel]))
+        torch = Worker(pin(threads, [sys.executable, f"{HERE}/torch_worker.py", str(threads)]), KEEP_MEMORY.items())
+        jax = Worker(pin(threads, [options.jax, f"{HERE}/jax_worker.py"])) if options.jax and threads == 1 else None
         for case in options.cases.split(","):
             for batch in map(int, options.batches.split(",")):
-                jobs = [(umbel, "plain"), (umbel, "dp"), (umbel, "dp-noise"), (torch, "plain")]
-                if not options.no_opacus:
+                jobs = [(umbel, mode) for mode in ("plain", "dp", "dp-continuous", "dp-integer")] + [(torch, "plain")]
+                if options.both_opacus:
+                    jobs += [(torch, "opacus"), (torch, "opacus-ghost")]
+                elif not options.no_opacus:
                     jobs.append((torch, OPACUS_MODE[case]))
-                seconds = [[] for _ in jobs]
+                if jax and case == "lstm":
+                    jobs.append((jax, "jax-privacy"))
+                seconds = {job: [] for job in jobs}
                 for _ in range(options.repeats):
-                    for (worker, mode), times in zip(jobs, seconds):
-                        times += worker.ask(case, batch, mode, threads, options.seconds)
-                found = [rates(batch, times) for times in seconds]
-                plain, dp, noisy, peer = (rate[0] for rate in found[:4])
-                opacus = found[4] if len(found) > 4 else None
-                cells = [threads, case, batch, *map(text, found[:4]), text(opacus) if opacus else ""]
-                cells += [f"{dp / peer:.2f}", f"{noisy / peer:.2f}"]
-                cells += [f"{dp / opacus[0]:.1f}" if opacus else "", f"{dp / plain:.2f}"]
-                print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+                    for worker, mode in jobs:
+                        seconds[worker, mode] += worker.ask(case, batch, mode, threads, options.seconds)
+                found = [seconds[umbel, mode] for mode in ("plain", "dp", "dp-continuous", "dp-integer")]
+                found.append(seconds[torch, "plain"])
+                opacus = [seconds[job] for job in jobs if job[1].startswith("opacus")]
+                found.append(min(opacus, key=statistics.median) if opacus else None)
+                found.append(seconds.get((jax, "jax-privacy")))
+                cells = [text(batch, times) if times else "" for times in found]
+                print("| " + " | ".join(map(str, [threads, case, batch, *cells])) + " |", flush=True)
+                rows.append((threads, case, batch, [statistics.median(times) if times else None for times in found]))
         if threads == 1:
             peak = 2 * 768**3 / statistics.median(umbel.ask("gemm", 0, "plain", 1, 1.0))
-        umbel.close()
-        torch.close()
-    print(f"\nUmbel's matrix product of 768 x 768, f32, one thread: {peak / 1e9:.1f} GFLOP/s.")
-    print("Noise: Umbel one normal value a parameter (ChaCha8, ziggurat); Opacus its default generator.")
+        for worker in filter(None, (umbel, torch, jax)):
+            worker.close()
+
+    print("\nRatios of medians; the last column is Umbel's time with clipping over its time without.\n")
+    columns = ["threads", "case", "batch", "DP / PyTorch plain", "+ continuous / PyTorch plain", "+ integer / PyTorch plain"]
+    columns += ["DP / Opacus", "DP / jax-privacy", "DP time / plain time"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for threads, case, batch, (plain, dp, continuous, integer, peer, opacus, jax) in rows:
+        cells = [f"{peer / dp:.2f}", f"{peer / continuous:.2f}", f"{peer / integer:.2f}"]
+        cells += [f"{opacus / dp:.1f}" if opacus else "", f"{jax / dp:.1f}" if jax else "", f"{dp / plain:.2f}"]
+        print("| " + " | ".join(map(str, [threads, case, batch, *cells])) + " |")
+    if peak:
+        print(f"\nUmbel's matrix product of 768 x 768, f32, one thread: {peak / 1e9:.1f} GFLOP/s.")
+        # Forward and both gradients of both convolutions (the first needs none by the image) and the dense layers.
+        convolutions = 784 * 25 * 32 * 4 + 196 * 800 * 64 * 6
+        operations = convolutions + 3136 * 512 * 6 + 512 * 10 * 6
+        for threads, case, batch, (plain, dp, *_) in rows:
+            if (threads, case) == (1, "cnn"):
+                shares = [100 * operations * batch / seconds / peak for seconds in (dp, plain)]
+                print(f"CNN, batch {batch}: {shares[0]:.0f} % of that in the DP step, {shares[1]:.0f} % in the plain one.")
+    print("Noise: one normal value a parameter; continuous in floating point (ziggurat), integer a rounded Gaussian sampled")
+    print("exactly, both from ChaCha20; Opacus and jax-privacy with their default generators, in their column.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
-//! Coordinates in blocks, on several threads.
+//! Coordinates in blocks, on several threads and in vectors.
+
+/// Runs `work` compiled for the best instruction set of this processor, with the same result. Only what is inlined into it gains.
+#[inline(always)]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
 
 /// Coordinates that share a stream of noise. Part of what a simulation reproduces, therefore never changed.
 pub(crate) const BLOCK: usize = 4_096;

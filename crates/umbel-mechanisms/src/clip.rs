@@ -5,6 +5,8 @@
 
 use umbel_accounting::ClipNorm;
 
+use crate::blocks::vectorised;
+
 /// What clipping found. Diagnostics of one client: not a release.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(clippy::exhaustive_structs, reason = "a plain record")]
@@ -23,19 +25,25 @@ pub struct ClipOutcome {
 /// The order of summation is fixed: the same values always give the same norm.
 pub fn l2_norm(values: &[f32]) -> f64 {
     const LANES: usize = 16;
-    let mut sums = [0.0_f64; LANES];
-    let mut chunks = values.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for (sum, &value) in sums.iter_mut().zip(chunk) {
-            let value = f64::from(value);
-            *sum += value * value;
-        }
-    }
-    for (sum, &value) in sums.iter_mut().zip(chunks.remainder()) {
-        let value = f64::from(value);
-        *sum += value * value;
-    }
-    sums.iter().sum::<f64>().sqrt()
+    let squares = vectorised(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0_f64; LANES];
+            let (chunks, rest) = values.as_chunks::<LANES>();
+            for chunk in chunks {
+                for (sum, &value) in sums.iter_mut().zip(chunk) {
+                    let value = f64::from(value);
+                    *sum += value * value;
+                }
+            }
+            for (sum, &value) in sums.iter_mut().zip(rest) {
+                let value = f64::from(value);
+                *sum += value * value;
+            }
+            sums
+        },
+    );
+    squares.iter().sum::<f64>().sqrt()
 }
 
 /// Scales a vector by min(1, C / norm), so that its norm is at most C up to rounding of its values to `f32`.

@@ -2,6 +2,7 @@
 
 use umbel_accounting::ClipNorm;
 
+use crate::blocks::vectorised;
 use crate::clip::{ClipOutcome, l2_norm};
 
 /// The clip norm is this many grid units, 2^30.
@@ -103,7 +104,6 @@ impl Quantizer {
     pub fn clip_and_quantize(&self, update: &[f32], mut buffer: Vec<i32>) -> (QuantizedUpdate, ClipOutcome) {
         let norm = l2_norm(update);
         let (limit, bound) = (self.update_clip_norm(), self.update_bound());
-        buffer.clear();
         let outcome = if norm.is_finite() {
             ClipOutcome {
                 norm,
@@ -118,6 +118,7 @@ impl Quantizer {
             }
         };
         if outcome.non_finite || norm <= 0.0 {
+            buffer.clear();
             buffer.resize(update.len(), 0);
         } else {
             // The norm of a vector of f32 other than zero is at least 2^-149, so the quotient is finite.
@@ -128,11 +129,12 @@ impl Quantizer {
                 self.clip_norm.value()
             };
             let mut scale = round_down_to_29_bits(grid_units_over(length));
-            buffer.extend(update.iter().map(|&value| truncate(f64::from(value) * scale)));
+            // What a buffer held is written over, so it need not be cleared first.
+            buffer.resize(update.len(), 0);
+            truncate_all(update, scale, &mut buffer);
             while squared_norm(&buffer) > bound {
                 scale = round_down_to_29_bits(scale * (1.0 - 1e-8));
-                buffer.clear();
-                buffer.extend(update.iter().map(|&value| truncate(f64::from(value) * scale)));
+                truncate_all(update, scale, &mut buffer);
             }
         }
         if self.indicator > 0 {
@@ -209,8 +211,21 @@ fn round_down_to_29_bits(scale: f64) -> f64 {
 
 /// Rounds toward zero. The cast saturates, so an overflow would be caught by the check of the norm.
 #[allow(clippy::cast_possible_truncation, reason = "truncation is what is asked for")]
+#[inline(always)]
 fn truncate(value: f64) -> i32 {
     value as i32
+}
+
+/// Writes the truncated multiples of `scale`.
+fn truncate_all(update: &[f32], scale: f64, integers: &mut [i32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (integer, &value) in integers.iter_mut().zip(update) {
+                *integer = truncate(f64::from(value) * scale);
+            }
+        },
+    );
 }
 
 fn is_within_bound(values: &[i32]) -> bool {
@@ -224,13 +239,19 @@ pub(crate) fn squared_norm(values: &[i32]) -> u128 {
     const CHUNK: usize = 1 << 20;
     let mut total = 0;
     for chunk in values.chunks(CHUNK) {
-        let (mut low, mut high) = (0_u64, 0_u64);
-        for &value in chunk {
-            let magnitude = u64::from(value.unsigned_abs());
-            let square = magnitude * magnitude;
-            low += square & 0xffff_ffff;
-            high += square >> 32;
-        }
+        let (low, high) = vectorised(
+            #[inline(always)]
+            || {
+                let (mut low, mut high) = (0_u64, 0_u64);
+                for &value in chunk {
+                    let magnitude = u64::from(value.unsigned_abs());
+                    let square = magnitude * magnitude;
+                    low += square & 0xffff_ffff;
+                    high += square >> 32;
+                }
+                (low, high)
+            },
+        );
         total += u128::from(low) + (u128::from(high) << 32);
     }
     total

@@ -2,6 +2,7 @@
 
 use umbel_accounting::ClipNorm;
 
+use crate::blocks::vectorised;
 use crate::quantize::{GRID_UNITS, QuantizedUpdate};
 
 /// The sum of quantised updates in grid units, exact whatever the order and grouping of additions.
@@ -75,9 +76,15 @@ impl IntegerSum {
         self.check(update.values().len(), Some(update.clip_norm_bits()), 1)?;
         self.clip_norm_bits = Some(update.clip_norm_bits());
         self.n_added += 1;
-        for (sum, &value) in self.values.iter_mut().zip(update.values()) {
-            *sum += i64::from(value);
-        }
+        let sums = &mut self.values;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (sum, &value) in sums.iter_mut().zip(update.values()) {
+                    *sum += i64::from(value);
+                }
+            },
+        );
         Ok(())
     }
 

@@ -102,9 +102,14 @@ impl Transform {
         let shift = -self.mean / self.std_dev;
         if self.pool == 1 {
             let factor = unit / self.std_dev;
-            for (out, &value) in out.iter_mut().zip(stored) {
-                *out = value.into() * factor + shift;
-            }
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (out, &value) in out.iter_mut().zip(stored) {
+                        *out = value.into() * factor + shift;
+                    }
+                },
+            );
             return;
         }
         #[allow(

@@ -130,7 +130,7 @@ pub(super) struct State {
     /// Tokens with their places, to be sorted.
     pub(super) places: Vec<(usize, usize)>,
     /// What layers inside of the layer keep.
-    pub(super) inner: Vec<State>,
+    pub(super) inner: Vec<Self>,
 }
 
 /// What a forward pass is for.

@@ -2,8 +2,8 @@
 //!
 //! Reads lines `CASE BATCH MODE THREADS SECONDS` and answers each with the seconds of single steps, or groups of them, as a JSON
 //! list. Cases: softmax, mlp, cnn, lstm, transformer, gemm (whose steps are products of 768 × 768 matrices). Modes: plain (a step of gradient
-//! descent), dp (clipped sum and step), dp-noise (the same with a normal value for each parameter: ChaCha8 and the ziggurat
-//! method). With two threads the batch is cut in halves, whose sums are added in a fixed order.
+//! descent), dp (clipped sum and step), dp-continuous (the same with noise drawn in floating point: ChaCha20 and the ziggurat method), dp-integer (the
+//! sum on the mechanisms' grid, with their rounded Gaussian, sampled exactly from ChaCha20). With two threads the batch is cut in halves, whose sums are added in a fixed order.
 
 #![allow(
     clippy::print_stdout,
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 use umbel_gemm::{Matrix, MatrixMut, multiply};
+use umbel_mechanisms::{GRID_UNITS, NoiseSource, RoundedGaussian, SimulationSeed};
 use umbel_train::{Batch, CnnSpec, Model, ModelSpec, SgdStep, TrainingRng, TransformerSpec, Workspace};
 
 const LEARNING_RATE: f32 = 1e-4;
@@ -26,15 +27,21 @@ struct Case {
     parameters: Vec<f32>,
     features: Vec<f32>,
     labels: Vec<u32>,
-    rng: TrainingRng,
     workers: Vec<Worker>,
+    noise: NoiseSource,
+    sampler: RoundedGaussian,
+    n_steps: u64,
 }
 
 #[derive(Default)]
 struct Worker {
     workspace: Workspace,
     sum: Vec<f32>,
+    integers: Vec<i64>,
 }
+
+/// Parameters that share a stream of noise.
+const BLOCK: usize = 4096;
 
 impl Case {
     fn new(name: &str, batch_size: usize, n_threads: usize) -> Self {
@@ -77,7 +84,9 @@ impl Case {
             parameters,
             features,
             labels,
-            rng,
+            noise: NoiseSource::simulated(SimulationSeed::new(7)),
+            sampler: RoundedGaussian::new(f64::from(GRID_UNITS)).expect("a standard deviation in range"),
+            n_steps: 0,
         }
     }
 
@@ -118,17 +127,60 @@ impl Case {
         }
         let divisor = if mode == "plain" { n_threads } else { n };
         let rate = LEARNING_RATE / divisor as f32;
-        let values = self.parameters.iter_mut().zip(&first.sum);
-        if mode == "dp-noise" {
-            for (parameter, sum) in values {
-                let noise: f32 = StandardNormal.sample(&mut self.rng);
-                *parameter -= rate * (sum + noise);
-            }
-        } else {
-            for (parameter, sum) in values {
-                *parameter -= rate * sum;
-            }
+        let Worker { sum, integers, .. } = first;
+        if mode == "dp-continuous" || mode == "dp-integer" {
+            integers.resize(sum.len(), 0);
+            self.n_steps += 1;
+            let (streams, sampler) = (self.noise.release_streams(self.n_steps), &self.sampler);
+            let is_integer = mode == "dp-integer";
+            let share = sum.len().div_ceil(BLOCK).div_ceil(n_threads) * BLOCK;
+            std::thread::scope(|scope| {
+                let parts = sum.chunks_mut(share).zip(integers.chunks_mut(share));
+                for (part, (sum, integers)) in (0_u64..).zip(parts) {
+                    let (streams, first) = (&streams, part * (share / BLOCK) as u64);
+                    let work = move || {
+                        let blocks = sum.chunks_mut(BLOCK).zip(integers.chunks_mut(BLOCK));
+                        for (block, (sum, integers)) in (first..).zip(blocks) {
+                            let mut stream = streams.block(block);
+                            if is_integer {
+                                add_integer_noise(sum, integers, sampler, &mut stream);
+                            } else {
+                                for value in sum {
+                                    let noise: f32 = StandardNormal.sample(&mut stream);
+                                    *value += noise;
+                                }
+                            }
+                        }
+                    };
+                    if n_threads == 1 {
+                        work();
+                    } else {
+                        scope.spawn(work);
+                    }
+                }
+            });
         }
+        for (parameter, value) in self.parameters.iter_mut().zip(&*sum) {
+            *parameter -= rate * value;
+        }
+    }
+}
+
+/// Rounds the sum toward zero to grid units of 2^-30 of the clip norm, 1, adds a rounded Gaussian to each, and goes back.
+#[allow(clippy::cast_possible_truncation, reason = "rounding is meant")]
+fn add_integer_noise(
+    sum: &mut [f32],
+    integers: &mut [i64],
+    sampler: &RoundedGaussian,
+    stream: &mut umbel_mechanisms::RandomStream,
+) {
+    let unit = f64::from(GRID_UNITS);
+    for (integer, &value) in integers.iter_mut().zip(&*sum) {
+        *integer = (f64::from(value) * unit) as i64;
+    }
+    sampler.add_to(integers, stream);
+    for (value, &integer) in sum.iter_mut().zip(&*integers) {
+        *value = (integer as f64 / unit) as f32;
     }
 }
 
