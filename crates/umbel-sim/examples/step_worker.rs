@@ -105,7 +105,7 @@ impl Case {
         let parameters = &self.parameters;
         let work = |index: usize, worker: &mut Worker| {
             let part = batch.slice(index * n / n_threads..(index + 1) * n / n_threads);
-            let Worker { workspace, sum } = worker;
+            let Worker { workspace, sum, .. } = worker;
             if mode == "plain" {
                 model.loss_and_gradient(parameters, part, sum, workspace);
             } else {
@@ -138,7 +138,7 @@ impl Case {
                 let parts = sum.chunks_mut(share).zip(integers.chunks_mut(share));
                 for (part, (sum, integers)) in (0_u64..).zip(parts) {
                     let (streams, first) = (&streams, part * (share / BLOCK) as u64);
-                    let work = move || {
+                    let mut work = move || {
                         let blocks = sum.chunks_mut(BLOCK).zip(integers.chunks_mut(BLOCK));
                         for (block, (sum, integers)) in (first..).zip(blocks) {
                             let mut stream = streams.block(block);
