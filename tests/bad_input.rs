@@ -114,7 +114,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ),
     (
         "privacy.noise=laplace",
-        &["privacy.noise", "\"rounded\" or \"continuous\"", "laplace"],
+        &["privacy.noise", "\"rounded\", \"continuous\"", "laplace"],
     ),
     (
         "privacy.accountant=guess",
@@ -129,15 +129,11 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ),
     (
         "privacy.trust=distributed",
-        &["privacy.trust", "\"central\"", "distributed"],
+        &["secure_aggregation.enabled", "\"distributed\"", "false"],
     ),
     (
-        "secure_aggregation.enabled=true",
-        &["secure_aggregation.enabled", "not part of this version", "true"],
-    ),
-    (
-        "secure_aggregation.enabled=ideal",
-        &["secure_aggregation.enabled", "not part of this version", "ideal"],
+        "secure_aggregation.enabled=perhaps",
+        &["secure_aggregation.enabled", "\"ideal\"", "perhaps"],
     ),
     // Federation.
     (

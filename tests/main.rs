@@ -23,4 +23,5 @@ mod mechanisms;
 mod noise;
 mod output;
 mod reproducible;
+mod secure_aggregation;
 mod watch;

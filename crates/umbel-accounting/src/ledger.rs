@@ -41,7 +41,7 @@ pub use reader::{LedgerFault, VerifiedLedger, read};
 pub use receipt::{Receipt, ReceiptFault, read_receipts};
 pub use record::{
     AdaptiveClipFacts, Body, Charge, Claim, Close, CloseStatus, Header, MatrixFacts, Release, Reserve,
-    Resume, SharedBudgetShare, Void,
+    Resume, SecureAggregationFacts, SharedBudgetShare, Survivors, Void,
 };
 pub use writer::{AppendError, LedgerWriter, SigningKey, fingerprint};
 

@@ -57,6 +57,13 @@ impl Scene {
     /// What `settings` make of a prepared experiment. Refuses what no attack here is sound for, with the reason.
     pub(crate) fn new(prepared: &Prepared, settings: &AttackSettings) -> Result<Self, AttackError> {
         let plan = &prepared.plan;
+        if plan.settings().secure_aggregation.is_some() {
+            return Err(AttackError::Unsupported {
+                reason: "a run with secure aggregation shows no single report; set secure_aggregation.enabled = false, which under trust \
+                         \"central\" and \"local\" adds the same noise to the same sum"
+                    .to_owned(),
+            });
+        }
         let mut scene = match &plan.settings().mechanism {
             Mechanism::Gaussian(mechanism) => central(prepared, settings, mechanism)?,
             Mechanism::Adaptive(mechanism) => adaptive(prepared, settings, mechanism)?,

@@ -4,7 +4,7 @@ use umbel_accounting::ledger::{Claim, Header};
 use umbel_accounting::{
     Accountant, AccountantKind, Delta, DpEvent, Epsilon, EpsilonBounds, NeighboringRelation, accountant,
 };
-use umbel_mechanisms::CentralGaussian;
+use umbel_mechanisms::{CentralGaussian, DistributedGaussian};
 
 /// Two independent accountants over the rounds of one ledger, which only go on.
 #[derive(Debug)]
@@ -47,10 +47,10 @@ impl Recount {
         if let (Err(error), Err(_)) = (&pld, &rdp) {
             return Err(format!("no accountant of this program can recompute ε: {error}"));
         }
-        let most_certified = if header.noise == "rounded" {
-            CentralGaussian::MAX_EPSILON
-        } else {
-            f64::INFINITY
+        let most_certified = match header.noise.as_str() {
+            "rounded" => CentralGaussian::MAX_EPSILON,
+            "discrete" => DistributedGaussian::MAX_EPSILON,
+            _ => f64::INFINITY,
         };
         Ok(Self {
             delta,

@@ -13,6 +13,7 @@
 mod certificate;
 mod claims;
 mod cohorts;
+mod distributed;
 mod experiment;
 mod files;
 mod held;

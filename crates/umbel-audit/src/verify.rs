@@ -8,7 +8,7 @@ use umbel_accounting::ledger::{
 
 use crate::claims::{Recount, Recounted, checkpoints};
 use crate::files::{self, Finding, charges, sha256};
-use crate::{CohortTest, experiment, held, plan, test_cohorts, test_turns};
+use crate::{CohortTest, distributed, experiment, held, plan, test_cohorts, test_turns};
 
 /// The content of a run directory's files. Of what is absent nothing is checked, and the result says so.
 #[derive(Debug, Default)]
@@ -289,10 +289,12 @@ impl Check<'_> {
                 return (0, None, None);
             }
         };
-        if header.noise == "rounded" && header.accounted_delta >= header.delta {
-            let reason = "expected `accounted_delta` below `delta`, since rounded noise is drawn to within a distance that is charged";
+        if ["rounded", "discrete"].contains(&header.noise.as_str()) && header.accounted_delta >= header.delta
+        {
+            let reason = "expected `accounted_delta` below `delta`, since noise is drawn to within a distance that is charged";
             self.fault("record 0", reason);
         }
+        self.distributed();
         let charges: Vec<_> = charges(self.ledger).collect();
         let claims: Vec<f64> = charges
             .iter()
@@ -328,6 +330,40 @@ impl Check<'_> {
             }
         };
         (recomputed, spent, planned)
+    }
+
+    /// Where clients add the noise, what a round costs at the floor and with those who survived, from the terms in the header.
+    fn distributed(&mut self) {
+        let header = self.ledger.header();
+        if header.trust != "distributed" || header.noise == "none" {
+            return;
+        }
+        let mechanism = match distributed::mechanism(header) {
+            Ok(mechanism) => mechanism,
+            Err(reason) => return self.fault("record 0", reason),
+        };
+        if let Err(reason) = distributed::same_cost("round_event", &mechanism.event(), &header.round_event) {
+            self.fault("record 0", reason);
+        }
+        let grid_unit = mechanism.grid_unit();
+        if (header.grid_unit / grid_unit - 1.0).abs() > 1e-9 {
+            let reason = format!(
+                "`grid_unit` is {}, and the terms give {grid_unit}",
+                header.grid_unit
+            );
+            self.fault("record 0", reason);
+        }
+        for (record, charge) in charges(self.ledger) {
+            // Reading the ledger has compared their number with the header's.
+            let Some(survivors) = &charge.survivors else {
+                continue;
+            };
+            let count = u32::try_from(survivors.clients).unwrap_or(u32::MAX);
+            let expected = mechanism.event_with(count);
+            if let Err(reason) = distributed::same_cost("survivors.event", &expected, &survivors.event) {
+                self.fault(format!("record {record}"), reason);
+            }
+        }
     }
 
     fn files(&mut self, files: &RunFiles) {
@@ -434,7 +470,10 @@ impl Check<'_> {
         let whole = findings.is_empty();
         self.findings(findings);
         let header = self.ledger.header();
-        if !whole {
+        // Only where something is gained from independent coins; elsewhere caps and minima move the sizes.
+        let is_capped =
+            header.unit == "client" && header.most_charges.is_some_and(|most| most < header.rounds);
+        if !whole || header.secure_aggregation.is_some() || is_capped {
             return None;
         }
         let clients = header.clients.unwrap_or(header.population);

@@ -13,15 +13,15 @@ mod summary;
 pub use run_dir::{FileError, RunDirectory, RunFile, read_file, write_whole};
 pub use settings::{
     ActivationSettings, AugmentationSettings, ClipSettings, ColumnSettings, CsvSettings, DataFiles,
-    DataSettings, EarlyStopping, Experiment, FederationSettings, FormatSettings, FtrlStrategy, LossSettings,
-    MechanismSettings, ModelSettings, Monitor, NoiseLevel, NoiseSampler, OptimizerSettings, Overrides,
-    PartitionSettings, PrivacySettings, PrivateSteps, QuantitySettings, Section, SettingError,
-    SharedBudgetSettings, StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings,
-    WordSettings,
+    DataSettings, DropoutSettings, EarlyStopping, Experiment, FederationSettings, FormatSettings,
+    FtrlStrategy, GraphSettings, LossSettings, MechanismSettings, ModelSettings, Monitor, NoiseLevel,
+    NoiseSampler, OptimizerSettings, Overrides, PartitionSettings, PrivacySettings, PrivateSteps,
+    QuantitySettings, Section, SecureAggregationSettings, SettingError, SharedBudgetSettings,
+    StrategySettings, TextSettings, TrainingSettings, TrustSettings, UnitSettings, WordSettings,
 };
 pub use shared_budget::{SharedBudgetError, check_share, take_share};
 pub use summary::{
-    AdaptiveClipFacts, Evaluation, FtrlFacts, HistogramBin, LedgerFacts, LocalFacts, ModelFacts,
-    PartitionFacts, PartitionOnly, PrivacyFacts, Quality, RoundMetrics, SimulatorOnly, Status, Summary,
-    Timing,
+    AdaptiveClipFacts, AggregationFacts, Evaluation, FtrlFacts, HistogramBin, LedgerFacts, LocalFacts,
+    ModelFacts, PartitionFacts, PartitionOnly, PrivacyFacts, Quality, RoundMetrics, SimulatorOnly, Status,
+    Summary, Timing,
 };

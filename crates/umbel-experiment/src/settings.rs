@@ -10,6 +10,7 @@ mod partition;
 mod privacy;
 mod public;
 mod section;
+mod secure_aggregation;
 mod strategy;
 
 use std::path::Path;
@@ -32,6 +33,8 @@ pub use self::privacy::{
     UnitSettings,
 };
 pub use self::section::{Section, SettingError};
+pub use self::secure_aggregation::{DropoutSettings, GraphSettings, SecureAggregationSettings};
+use self::secure_aggregation::{check_aggregation, secure_aggregation};
 pub use self::strategy::StrategySettings;
 use self::strategy::strategy;
 
@@ -52,6 +55,8 @@ pub struct Experiment {
     pub federation: FederationSettings,
     /// What is promised.
     pub privacy: PrivacySettings,
+    /// Whether the server sees sums only.
+    pub secure_aggregation: Option<SecureAggregationSettings>,
 }
 
 /// `[training]`.
@@ -156,7 +161,8 @@ impl Experiment {
         let privacy = privacy(&mut root, directory)?;
         check_unit(&privacy, &training, &federation)?;
         early_stopping::check(federation.early_stopping, &data)?;
-        secure_aggregation(&mut root)?;
+        let secure_aggregation = secure_aggregation(&mut root)?;
+        check_aggregation(&privacy, secure_aggregation.as_ref())?;
         Ok(Self {
             name,
             seed: overrides.seed.or(seed),
@@ -165,6 +171,7 @@ impl Experiment {
             training,
             federation,
             privacy,
+            secure_aggregation,
         })
     }
 
@@ -208,7 +215,8 @@ impl Experiment {
         federation.extend(early_stopping.map(|stopping| ("early_stopping", stopping.to_value())));
         section("federation", federation);
         section("privacy", self.privacy.to_pairs());
-        section("secure_aggregation", vec![("enabled", false.into())]);
+        let secure = self.secure_aggregation.as_ref();
+        section("secure_aggregation", SecureAggregationSettings::to_pairs(secure));
         text
     }
 }
@@ -424,19 +432,6 @@ fn federation(root: &mut Section) -> Result<FederationSettings, SettingError> {
         strategy,
         early_stopping,
     })
-}
-
-fn secure_aggregation(root: &mut Section) -> Result<(), SettingError> {
-    let Some(mut section) = root.section("secure_aggregation", &["enabled"])? else {
-        return Ok(());
-    };
-    let expected = "false: secure aggregation is not part of this version";
-    match section.flag("enabled") {
-        Ok(None | Some(false)) => Ok(()),
-        Ok(Some(true)) => section.refuse("enabled", expected, "true"),
-        Err(SettingError::Value { got, .. }) => section.refuse("enabled", expected, got),
-        Err(other) => Err(other),
-    }
 }
 
 fn to_size(count: u64) -> Result<usize, SettingError> {

@@ -181,10 +181,39 @@ pub struct PrivacyFacts {
     /// Of noise that clients add, what each does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalFacts>,
+    /// Where the server sees sums only, whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_aggregation: Option<AggregationFacts>,
     /// What the promise does not cover.
     pub not_covered: Vec<String>,
     /// The promise in words.
     pub statement: String,
+}
+
+/// Secure aggregation: whose sums are opened, and how many of them must be honest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AggregationFacts {
+    /// `umbel-sa/1`, or `ideal` where a simulation left the cryptography away.
+    pub protocol: String,
+    /// The fewest clients in a sum: below it nothing is opened, and nothing charged.
+    pub survivors_min: u64,
+    /// The most.
+    pub clients_max: u64,
+    /// The most clients of a sum that may help the server.
+    pub colluding: u64,
+    /// Share of the fewest clients in a sum who must be honest.
+    pub honest_share: f64,
+    /// Sums are modulo two to this power.
+    pub modulus_bits: u32,
+    /// Where clients add the noise: a client takes part at most this often, and ε is that of as many participations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_participations: Option<u64>,
+    /// Where clients add the noise, the clip norm in steps of the integers that are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm_grid_units: Option<f64>,
+    /// Where clients add the noise, standard deviation of one client's own over the clip norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_noise_multiplier: Option<f64>,
 }
 
 /// Noise on each client.

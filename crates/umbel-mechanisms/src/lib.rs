@@ -41,7 +41,7 @@ pub use discrete_laplace::{DiscreteLaplace, ScaleOutOfRange};
 pub use distributed::{DistributedError, DistributedGaussian, DistributedTerms};
 pub use local_gaussian::{LocalGaussian, LocalPlan, LocalSteps};
 pub use matrix::{InverseError, MatrixGaussian, MatrixPlan};
-pub use mechanism::{Mechanism, MechanismState, StateError};
+pub use mechanism::{Mechanism, MechanismState, NoiseLaw, StateError};
 pub use quantize::{GRID_UNITS, QuantizedUpdate, Quantizer, RejectedUpdate};
 pub use rounded_gaussian::{RoundedGaussian, StdDevOutOfRange};
 pub use rounding::{GridRounding, GridRoundingError, RoundingKind, round_stochastically};

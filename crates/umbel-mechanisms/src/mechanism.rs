@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::adaptive_clip::AdaptiveGaussian;
 use crate::central_gaussian::{CentralGaussian, MechanismError, NoiseKind, Release};
+use crate::distributed::DistributedGaussian;
 use crate::local_gaussian::LocalGaussian;
 use crate::matrix::{InverseError, MatrixGaussian, MatrixState};
 use crate::quantize::{GRID_UNITS, Quantizer};
@@ -17,12 +18,40 @@ use crate::sum::IntegerSum;
 pub enum Mechanism {
     /// Independent noise on each round's sum, with a clip norm that follows the updates.
     Adaptive(AdaptiveGaussian),
+    /// Noise that clients add together, inside secure aggregation; the server adds none.
+    Distributed(Box<DistributedGaussian>),
     /// Independent noise on each round's sum.
     Gaussian(CentralGaussian),
     /// Noise that each client adds to what it sends; the server adds none.
     Local(Box<LocalGaussian>),
     /// Noise that is correlated between rounds.
     Matrix(Box<MatrixGaussian>),
+}
+
+/// The law of a mechanism's noise, and how exactly it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "whoever vouches for noise must know every law"
+)]
+pub enum NoiseLaw {
+    /// Floating-point Gaussian numbers, for simulation only: [`NoiseKind::Continuous`].
+    Continuous,
+    /// Discrete Gaussian shares of clients: [`DistributedGaussian`].
+    Discrete,
+    /// A Gaussian rounded to the grid: [`NoiseKind::Rounded`].
+    Rounded,
+}
+
+impl NoiseLaw {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Continuous => NoiseKind::Continuous.as_str(),
+            Self::Discrete => "discrete",
+            Self::Rounded => NoiseKind::Rounded.as_str(),
+        }
+    }
 }
 
 /// How a mechanism stands before a round.
@@ -59,6 +88,12 @@ impl From<AdaptiveGaussian> for Mechanism {
     }
 }
 
+impl From<DistributedGaussian> for Mechanism {
+    fn from(mechanism: DistributedGaussian) -> Self {
+        Self::Distributed(Box::new(mechanism))
+    }
+}
+
 impl From<LocalGaussian> for Mechanism {
     fn from(mechanism: LocalGaussian) -> Self {
         Self::Local(Box::new(mechanism))
@@ -72,10 +107,20 @@ impl From<MatrixGaussian> for Mechanism {
 }
 
 impl Mechanism {
+    /// What a round costs of whose sum this many clients are part, as far as it is known who they are: where clients add the noise,
+    /// each more than the fewest makes it cheaper. What is charged is [`event`](Self::event).
+    pub fn event_with(&self, survivors: u32) -> DpEvent {
+        match self {
+            Self::Distributed(mechanism) => mechanism.event_with(survivors),
+            _ => self.event(),
+        }
+    }
+
     /// What is charged: one round, before sampling, or what [`most_charges`](Self::most_charges) says.
     pub fn event(&self) -> DpEvent {
         match self {
             Self::Adaptive(mechanism) => mechanism.event(),
+            Self::Distributed(mechanism) => mechanism.event(),
             Self::Gaussian(mechanism) => mechanism.event(),
             Self::Local(mechanism) => mechanism.event(),
             Self::Matrix(mechanism) => mechanism.event().clone(),
@@ -87,6 +132,7 @@ impl Mechanism {
     pub fn most_charges(&self) -> Option<u64> {
         match self {
             Self::Adaptive(_) | Self::Gaussian(_) => None,
+            Self::Distributed(mechanism) => Some(mechanism.terms().most_participations),
             Self::Local(mechanism) => Some(mechanism.plan().most_participations),
             Self::Matrix(_) => Some(1),
         }
@@ -96,6 +142,7 @@ impl Mechanism {
     pub fn clip_norm(&self) -> ClipNorm {
         match self {
             Self::Adaptive(mechanism) => mechanism.plan().initial,
+            Self::Distributed(mechanism) => mechanism.terms().clip_norm,
             Self::Gaussian(mechanism) => mechanism.quantizer().clip_norm(),
             Self::Local(mechanism) => mechanism.plan().clip_norm,
             Self::Matrix(mechanism) => mechanism.plan().clip_norm,
@@ -110,6 +157,7 @@ impl Mechanism {
                 let joint = mechanism.update_noise_multiplier() / mechanism.plan().noise_multiplier.value();
                 self.clip_norm().value() * joint / f64::from(GRID_UNITS)
             }
+            Self::Distributed(mechanism) => mechanism.grid_unit(),
             Self::Gaussian(_) | Self::Local(_) | Self::Matrix(_) => {
                 self.clip_norm().value() / f64::from(GRID_UNITS)
             }
@@ -120,6 +168,8 @@ impl Mechanism {
     fn quantizer_at(&self, clip_norm: ClipNorm) -> Result<Quantizer, MechanismError> {
         Ok(match self {
             Self::Adaptive(mechanism) => *mechanism.at(clip_norm)?.quantizer(),
+            // Reports do not come in its form; what says the clip norm to clients does.
+            Self::Distributed(_) => Quantizer::new(clip_norm),
             Self::Gaussian(mechanism) => *mechanism.quantizer(),
             Self::Local(mechanism) => *mechanism.server().quantizer(),
             Self::Matrix(mechanism) => *mechanism.quantizer(),
@@ -130,6 +180,7 @@ impl Mechanism {
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
         match self {
             Self::Adaptive(mechanism) => Some(mechanism.plan().noise_multiplier),
+            Self::Distributed(mechanism) => Some(mechanism.terms().noise_multiplier),
             Self::Gaussian(mechanism) => mechanism.noise_multiplier(),
             Self::Local(mechanism) => mechanism.plan().noise_multiplier,
             Self::Matrix(mechanism) => Some(mechanism.plan().noise_multiplier),
@@ -137,19 +188,25 @@ impl Mechanism {
     }
 
     /// How the noise is drawn; `None` if there is none.
-    pub fn noise_kind(&self) -> Option<NoiseKind> {
-        match self {
+    pub fn noise_law(&self) -> Option<NoiseLaw> {
+        let kind = match self {
             Self::Adaptive(mechanism) => Some(mechanism.plan().noise),
+            Self::Distributed(_) => return Some(NoiseLaw::Discrete),
             Self::Gaussian(mechanism) => mechanism.noise_kind(),
             Self::Local(mechanism) => mechanism.noise_kind(),
             Self::Matrix(mechanism) => Some(mechanism.plan().noise),
-        }
+        };
+        kind.map(|kind| match kind {
+            NoiseKind::Continuous => NoiseLaw::Continuous,
+            NoiseKind::Rounded => NoiseLaw::Rounded,
+        })
     }
 
     /// The public number that sums are divided by.
     pub fn divisor(&self) -> f64 {
         match self {
             Self::Adaptive(mechanism) => mechanism.plan().divisor,
+            Self::Distributed(mechanism) => mechanism.terms().divisor,
             Self::Gaussian(mechanism) => mechanism.divisor(),
             Self::Local(mechanism) => mechanism.plan().divisor,
             Self::Matrix(mechanism) => mechanism.plan().divisor,
@@ -157,10 +214,11 @@ impl Mechanism {
     }
 
     /// Standard deviation of the independent draws, in [grid units](Self::grid_unit); 0 without noise. With local noise that of one
-    /// client's own release.
+    /// client's own release, with distributed noise that of the fewest honest survivors together.
     pub fn noise_std_dev_grid_units(&self) -> f64 {
         match self {
             Self::Adaptive(mechanism) => mechanism.plan().noise_multiplier.value() * f64::from(GRID_UNITS),
+            Self::Distributed(mechanism) => mechanism.target_variance().sqrt(),
             Self::Gaussian(mechanism) => mechanism.noise_std_dev_grid_units(),
             Self::Local(mechanism) => mechanism.noise_std_dev_grid_units(),
             Self::Matrix(mechanism) => mechanism.noise_std_dev_grid_units(),
@@ -169,8 +227,8 @@ impl Mechanism {
 
     /// Standard deviation of the noise on one coordinate of the mean that the last of `rounds` planned rounds releases, and of the
     /// sum of all their means, in their units; rounding to the grid is not counted. Where the clip norm moves, noise moves with
-    /// it: then the first is for the first round's clip norm, and nobody knows the second in advance. Local noise comes with each
-    /// report: then the first is for as many reports as are planned.
+    /// it: then the first is for the first round's clip norm, and nobody knows the second in advance. Local and distributed noise come
+    /// with each report: then both are for as many reports as are planned.
     pub fn noise_std_devs(&self, rounds: u64) -> (f64, Option<f64>) {
         match self {
             Self::Adaptive(mechanism) => {
@@ -179,6 +237,10 @@ impl Mechanism {
                     mechanism.update_noise_multiplier() * plan.initial.value() / plan.divisor,
                     None,
                 )
+            }
+            Self::Distributed(mechanism) => {
+                let each = mechanism.noise_std_dev_planned();
+                (each, Some(each * (rounds as f64).sqrt()))
             }
             Self::Gaussian(mechanism) => {
                 let each = mechanism.noise_std_dev();
@@ -200,6 +262,7 @@ impl Mechanism {
                 Ok(round) => round.delta_loss(dimension + 1, rounds),
                 Err(_) => f64::INFINITY,
             },
+            Self::Distributed(mechanism) => mechanism.delta_loss(rounds),
             Self::Gaussian(mechanism) => mechanism.delta_loss(dimension, rounds),
             Self::Local(mechanism) => mechanism.delta_loss(),
             Self::Matrix(mechanism) => mechanism.delta_loss(),
@@ -209,7 +272,7 @@ impl Mechanism {
     /// The state before the first round.
     pub fn begin(&self) -> Result<MechanismState, StateError> {
         let matrix = match self {
-            Self::Adaptive(_) | Self::Gaussian(_) | Self::Local(_) => None,
+            Self::Adaptive(_) | Self::Distributed(_) | Self::Gaussian(_) | Self::Local(_) => None,
             Self::Matrix(mechanism) => Some(mechanism.begin()?),
         };
         let clip_norm = self.clip_norm();
@@ -255,6 +318,12 @@ impl MechanismState {
                 self.clip_norm = next;
                 Ok(release)
             }
+            (Mechanism::Distributed(mechanism), _) => Ok(Release {
+                values: mechanism.release(&sum.into_values(), round),
+                event: mechanism.event(),
+                provenance: noise.provenance(),
+                share_within: None,
+            }),
             (Mechanism::Gaussian(mechanism), _) => Ok(mechanism.release(sum, noise, round, n_threads)),
             (Mechanism::Local(mechanism), _) => Ok(Release {
                 event: mechanism.event(),
@@ -297,12 +366,16 @@ impl MechanismState {
                 self.clip_norm = clip_norm;
                 Ok(())
             }
-            Mechanism::Gaussian(_) | Mechanism::Local(_) if bytes.is_empty() => Ok(()),
-            Mechanism::Gaussian(_) | Mechanism::Local(_) => Err(InverseError::State {
-                expected: "nothing, as rounds are independent".to_owned(),
-                got: format!("{} bytes", bytes.len()),
+            Mechanism::Distributed(_) | Mechanism::Gaussian(_) | Mechanism::Local(_) if bytes.is_empty() => {
+                Ok(())
             }
-            .into()),
+            Mechanism::Distributed(_) | Mechanism::Gaussian(_) | Mechanism::Local(_) => {
+                Err(InverseError::State {
+                    expected: "nothing, as rounds are independent".to_owned(),
+                    got: format!("{} bytes", bytes.len()),
+                }
+                .into())
+            }
             Mechanism::Matrix(mechanism) => {
                 let state = MatrixState::from_unprotected_bytes(mechanism, bytes)?;
                 if state.n_rounds() != rounds {

@@ -139,6 +139,11 @@ impl RandomStream {
         Self::new(seed, 0)
     }
 
+    /// The next 64 bits.
+    pub fn next_word(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// Goes on after this many 32-bit words from the start.
     pub(crate) fn skip_words(&mut self, n_words: u64) {
         self.0.set_word_pos(u128::from(n_words));

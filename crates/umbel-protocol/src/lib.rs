@@ -18,8 +18,13 @@
 //! 6. **Release.** Once the charge is stored, and only then, noise is added, the strategy takes its step, and the new model
 //!    with its record is handed out to be stored; then it is visible ([`Event::Released`]).
 //!
+//! With secure aggregation ([`SecureAggregation`]) no reports come: the driver plays the protocol of `umbel-secagg` with the cohort.
+//! Once the survivors are confirmed it says so ([`Run::handle_confirmed`]), the round is charged, and the sum that is opened then is
+//! handed in ([`Run::handle_sum`]). An attempt that falls short before that ([`Run::handle_shortfall`]) is voided and costs nothing.
+//!
 //! A round that is abandoned before step 5 is voided and costs nothing; after step 5 it keeps its charge.
 
+mod aggregation;
 mod budget;
 mod client_round;
 mod commitment;
@@ -32,6 +37,7 @@ mod plan;
 mod run;
 mod strategy;
 
+pub use aggregation::SecureAggregation;
 pub use client_round::ClientRound;
 pub use commitment::{CommitmentKey, Opening};
 pub use error::{ApiMisuse, BudgetExhausted, ClientFault, HandleError, PlanError};

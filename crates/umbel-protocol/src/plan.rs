@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use umbel_accounting::{AccountantKind, Delta, DpEvent, Epsilon, NeighboringRelation, SamplingRate};
-use umbel_mechanisms::{CentralGaussian, CohortSource, Mechanism, NoiseKind, Turns, poisson_cohort};
+use umbel_mechanisms::{
+    CentralGaussian, CohortSource, DistributedGaussian, Mechanism, NoiseLaw, Turns, poisson_cohort,
+};
 
-use crate::{PlanError, StrategySpec};
+use crate::{PlanError, SecureAggregation, StrategySpec};
 
 /// What one neighbour differs by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,9 @@ impl PrivacyUnit {
 pub enum Trust {
     /// The server adds it to the sum: ε holds against everyone but the server.
     Central,
+    /// Clients add it together, inside secure aggregation: ε holds against everyone, the server included, as long as no more
+    /// clients of a round collude than was assumed.
+    Distributed,
     /// Each client adds its own to what it sends: ε holds against everyone, nobody is trusted.
     Local,
 }
@@ -42,16 +47,21 @@ impl Trust {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Central => "central",
+            Self::Distributed => "distributed",
             Self::Local => "local",
         }
     }
 
     /// The neighbouring relation under which this trust model is accounted. Locally a client that sends something is seen to take
-    /// part, so what is protected is which data it has; an example of it may be there or not.
-    pub fn relation(self, unit: PrivacyUnit) -> NeighboringRelation {
+    /// part, so what is protected is which data it has; an example of it may be there or not. Secure aggregation opens nothing below
+    /// a number of clients, which a single one could decide: who takes part is no secret there, what it contributes is.
+    pub fn relation(self, unit: PrivacyUnit, is_aggregated_securely: bool) -> NeighboringRelation {
         match (self, unit) {
             (Self::Local, PrivacyUnit::Client) => NeighboringRelation::ReplaceOne,
-            (Self::Central, _) | (Self::Local, PrivacyUnit::Example) => NeighboringRelation::AddOrRemoveOne,
+            (Self::Local, PrivacyUnit::Example) => NeighboringRelation::AddOrRemoveOne,
+            (Self::Distributed, _) => NeighboringRelation::ReplaceByZero,
+            (Self::Central, _) if is_aggregated_securely => NeighboringRelation::ReplaceByZero,
+            (Self::Central, _) => NeighboringRelation::AddOrRemoveOne,
         }
     }
 }
@@ -161,6 +171,8 @@ pub struct PlanSettings {
     pub may_stop_early: bool,
     /// Clips, sums and noises.
     pub mechanism: Mechanism,
+    /// How sums come about that the server does not see into; absent where it adds up reports itself.
+    pub secure_aggregation: Option<SecureAggregation>,
     /// What the server does with releases.
     pub strategy: StrategySpec,
     /// Whose ε is claimed.
@@ -231,6 +243,10 @@ impl RunPlan {
             }
         };
         check_combination(&settings)?;
+        if let Some(secure) = &settings.secure_aggregation {
+            secure.check(settings.cohort, settings.population)?;
+        }
+        check_aggregation(&settings)?;
         #[allow(clippy::cast_precision_loss, reason = "numbers of units are far below 2^53")]
         let population = units as f64;
         if settings.delta.value() >= 1.0 / population {
@@ -286,9 +302,11 @@ impl RunPlan {
     /// What each round costs, or all rounds together, or one participation of a client.
     pub fn round_event(&self) -> DpEvent {
         match self.settings.trust {
-            Trust::Central => self.sampling.event(self.settings.mechanism.event()),
-            // The server sees who takes part, so nothing is amplified by its coins.
-            Trust::Local => self.settings.mechanism.event(),
+            Trust::Central if self.settings.secure_aggregation.is_none() => {
+                self.sampling.event(self.settings.mechanism.event())
+            }
+            // The server, or with secure aggregation everybody, sees who takes part, so nothing is amplified by its coins.
+            _ => self.settings.mechanism.event(),
         }
     }
 
@@ -332,15 +350,19 @@ impl RunPlan {
 
     /// The largest ε that the noise sampler is certified for; a bound above it is reported as infinite.
     pub fn most_certified(&self) -> f64 {
-        match self.settings.mechanism.noise_kind() {
-            Some(NoiseKind::Rounded) => CentralGaussian::MAX_EPSILON,
+        match self.settings.mechanism.noise_law() {
+            Some(NoiseLaw::Rounded) => CentralGaussian::MAX_EPSILON,
+            Some(NoiseLaw::Discrete) => DistributedGaussian::MAX_EPSILON,
             _ => f64::INFINITY,
         }
     }
 
     /// The neighbouring relation of every claim.
     pub fn relation(&self) -> NeighboringRelation {
-        self.settings.trust.relation(self.settings.unit)
+        let settings = &self.settings;
+        settings
+            .trust
+            .relation(settings.unit, settings.secure_aggregation.is_some())
     }
 }
 
@@ -365,12 +387,28 @@ fn check_combination(settings: &PlanSettings) -> Result<(), PlanError> {
         {
             Ok(())
         }
+        (Mechanism::Distributed(_), Trust::Distributed, PrivacyUnit::Client) => Ok(()),
         // Without any noise the mechanism is the same for all; nothing is promised.
-        (mechanism, _, _) if mechanism.noise_kind().is_none() => Ok(()),
+        (mechanism, _, _) if mechanism.noise_law().is_none() => Ok(()),
         (Mechanism::Local(_), Trust::Local, _) => {
             refuse("privacy.unit", "what the clients' noise is made for", unit)
         }
         (Mechanism::Local(_), _, _) => refuse("privacy.trust", "\"local\", as each client adds noise", trust),
+        (Mechanism::Distributed(_), Trust::Distributed, PrivacyUnit::Example) => {
+            let expected = "\"client\" with trust \"distributed\": sums of whole updates bound no example's share; with \"local\" each \
+                            client protects its examples by itself, and secure aggregation hides what it sends";
+            refuse("privacy.unit", expected, unit)
+        }
+        (Mechanism::Distributed(_), _, _) => refuse(
+            "privacy.trust",
+            "\"distributed\", as clients add the noise together",
+            trust,
+        ),
+        (_, Trust::Distributed, _) => refuse(
+            "privacy.trust",
+            "\"central\" or \"local\": with \"distributed\" clients add discrete noise together, independent in each round",
+            trust,
+        ),
         (_, Trust::Central, PrivacyUnit::Client) => Ok(()),
         (_, Trust::Central, PrivacyUnit::Example) => {
             let expected = "\"local\" with unit \"example\": the server gets a whole client's update and could bound no example's share";
@@ -378,4 +416,62 @@ fn check_combination(settings: &PlanSettings) -> Result<(), PlanError> {
         }
         (_, Trust::Local, _) => refuse("privacy.trust", "\"central\", as the server adds noise", trust),
     }
+}
+
+/// What is aggregated securely must fit into the modulus, and must not need more than a sum.
+fn check_aggregation(settings: &PlanSettings) -> Result<(), PlanError> {
+    let refuse = |key, expected: String, got: String| Err(PlanError::Setting { key, expected, got });
+    let Some(secure) = &settings.secure_aggregation else {
+        if settings.trust == Trust::Distributed {
+            let expected = "true, or in a simulation \"ideal\", with trust \"distributed\": a server that saw single contributions would \
+                            see them with a share of the noise only";
+            return refuse(
+                "secure_aggregation.enabled",
+                expected.to_owned(),
+                "false".to_owned(),
+            );
+        }
+        return Ok(());
+    };
+    match &settings.mechanism {
+        Mechanism::Distributed(mechanism) => {
+            let terms = mechanism.terms();
+            let of_mechanism = (
+                terms.clients_max,
+                terms.survivors_min,
+                terms.colluding,
+                terms.modulus_bits,
+            );
+            let of_plan = (
+                secure.clients_max,
+                secure.survivors_min,
+                secure.colluding,
+                secure.modulus_bits,
+            );
+            if of_mechanism != of_plan {
+                let expected = format!(
+                    "the most, fewest and colluding clients and bits of the mechanism, {of_mechanism:?}"
+                );
+                return refuse("secure_aggregation", expected, format!("{of_plan:?}"));
+            }
+        }
+        Mechanism::Matrix(_) => {
+            let expected = "false with correlated noise, which is charged for all rounds under add-or-remove: secure aggregation opens \
+                            nothing below a number of clients, so one client could decide whether there is a release";
+            return refuse(
+                "secure_aggregation.enabled",
+                expected.to_owned(),
+                "true".to_owned(),
+            );
+        }
+        _ => {
+            let least = SecureAggregation::bits_for_quantized(secure.clients_max);
+            if !(least..=62).contains(&secure.modulus_bits) {
+                let expected = format!("between {least}, which hold every sum, and 62");
+                let got = secure.modulus_bits.to_string();
+                return refuse("secure_aggregation.modulus_bits", expected, got);
+            }
+        }
+    }
+    Ok(())
 }

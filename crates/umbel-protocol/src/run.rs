@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::{
-    Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Void, to_hex,
+    Body, Charge, Claim, Close, CloseStatus, Digest, Release, Reserve, Survivors, Void, to_hex,
 };
 use umbel_accounting::{ClipNorm, EpsilonBounds};
-use umbel_mechanisms::{CohortSource, Mechanism, MechanismState, NoiseSource};
+use umbel_mechanisms::{CohortSource, IntegerSum, Mechanism, MechanismState, NoiseSource};
 
 use self::collecting::Collecting;
 use self::header::header;
@@ -45,6 +45,8 @@ pub struct Sources {
 /// After every `handle_…` call the driver empties [`poll_event`](Self::poll_event) and
 /// [`poll_outgoing`](Self::poll_outgoing). With a simulated noise source every record says so.
 pub struct Run {
+    /// Attempts of the coming or open round that fell short; only with secure aggregation.
+    attempt: u64,
     events: VecDeque<Event>,
     mechanism: MechanismState,
     /// Threads that may draw noise; the result does not depend on it.
@@ -76,6 +78,8 @@ enum Phase {
     Idle,
     /// Waits for a record to be stored, then goes on with `next`.
     Storing { token: StoreToken, next: Next },
+    /// The round is charged, and its securely aggregated sum may be opened.
+    Unmasking(Collecting),
 }
 
 /// What follows once a record is stored.
@@ -98,6 +102,12 @@ enum Next {
     Release(Collecting),
     /// A run was resumed with a round open, which goes on.
     Reopen(Collecting),
+    /// The reservation of an attempt that fell short is given back; another follows.
+    Retry {
+        round: RoundId,
+    },
+    /// The charge is stored: secure aggregation may open the sum.
+    Unmask(Collecting),
     /// A run was resumed with a reservation open, which is given back.
     Void {
         round: RoundId,
@@ -132,32 +142,31 @@ impl Run {
             return Err(PlanError::MixedSources);
         }
         let settings = plan.settings();
-        if let Mechanism::Matrix(mechanism) = &settings.mechanism
-            && mechanism.plan().dimension != parameters.len()
-        {
+        let dimension = match &settings.mechanism {
+            Mechanism::Distributed(mechanism) => Some(mechanism.terms().dimension),
+            Mechanism::Matrix(mechanism) => Some(mechanism.plan().dimension),
+            _ => None,
+        };
+        if let Some(dimension) = dimension.filter(|dimension| *dimension != parameters.len()) {
             return Err(PlanError::Setting {
                 key: "model",
-                expected: format!(
-                    "a model of {} parameters, as the mechanism",
-                    mechanism.plan().dimension
-                ),
+                expected: format!("a model of {dimension} parameters, as the mechanism"),
                 got: format!("one of {}", parameters.len()),
             });
         }
         let mechanism = settings.mechanism.begin()?;
         // Turns keep the number of participations by themselves.
-        let participations = match &settings.mechanism {
-            Mechanism::Local(local) => Participations::new(
-                Some(local.plan().most_participations),
-                settings.rounds,
-                settings.population,
-            ),
+        let most = match &settings.mechanism {
+            Mechanism::Distributed(distributed) => Some(distributed.terms().most_participations),
+            Mechanism::Local(local) => Some(local.plan().most_participations),
             _ => None,
         };
+        let participations = Participations::new(most, settings.rounds, settings.population);
         let strategy = settings.strategy.build(parameters.len())?;
         let accounted_delta = plan.accounted_delta(parameters.len())?;
         let spending = Spending::new(&plan, accounted_delta)?;
         Ok(Self {
+            attempt: 0,
             events: VecDeque::new(),
             mechanism,
             n_threads,
@@ -237,7 +246,10 @@ impl Run {
         message: ClientMessage,
     ) -> Result<Vec<i32>, ClientFault> {
         match &mut self.phase {
-            Phase::Collecting(collecting) => collecting.handle_report(from, message),
+            // Reports are what secure aggregation hides from the server.
+            Phase::Collecting(collecting) if self.plan.settings().secure_aggregation.is_none() => {
+                collecting.handle_report(from, message)
+            }
             _ => {
                 let ClientMessage::Report { round, .. } = message;
                 Err(ClientFault::OtherRound {
@@ -252,7 +264,14 @@ impl Run {
     /// Tells the time. A round whose deadline has come closes, whoever has reported.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), HandleError> {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Collecting(collecting) if collecting.closes(now) => self.close_round(collecting),
+            Phase::Collecting(collecting) if collecting.closes(now) => {
+                if self.plan.settings().secure_aggregation.is_some() {
+                    self.phase = Phase::Collecting(collecting);
+                    self.handle_shortfall("the deadline came before the survivors were confirmed".to_owned())
+                } else {
+                    self.close_round(collecting)
+                }
+            }
             other => {
                 self.phase = other;
                 Ok(())
@@ -323,6 +342,90 @@ impl Run {
         Ok(())
     }
 
+    /// Secure aggregation: so many clients' contributions are in the round's sum, and enough of them have confirmed that. The round is
+    /// charged, and once the charge is stored its sum may be opened.
+    pub fn handle_confirmed(&mut self, survivors: u64) -> Result<(), HandleError> {
+        let expected = "an open round with secure aggregation, and as many survivors as its plan allows";
+        let allowed = self.plan.settings().secure_aggregation.is_some_and(|secure| {
+            (u64::from(secure.survivors_min)..=secure.clients_max.into()).contains(&survivors)
+        });
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Collecting(collecting) if allowed && survivors <= collecting.counts().cohort => {
+                self.close_round(collecting.with_survivors(survivors))
+            }
+            other => {
+                self.phase = other;
+                Err(self.misuse("handle_confirmed", expected))
+            }
+        }
+    }
+
+    /// Secure aggregation: the attempt fell short of its minimum before anything was charged. The round is voided, and the next call of
+    /// [`handle_start`](Self::handle_start) tries it again with a cohort drawn anew.
+    pub fn handle_shortfall(&mut self, reason: String) -> Result<(), HandleError> {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Collecting(collecting) if self.plan.settings().secure_aggregation.is_some() => {
+                let round = collecting.round();
+                if let Some(participations) = &mut self.participations {
+                    participations.withdraw(collecting.cohort());
+                }
+                self.attempt += 1;
+                if self.replay.is_charged(round) {
+                    // The ledger knows of it already.
+                    self.phase = Phase::Idle;
+                    self.events.push_back(Event::Voided { round });
+                } else {
+                    let void = Void {
+                        round: round.0,
+                        reason,
+                    };
+                    self.store(Body::Void(void), None, Next::Retry { round });
+                }
+                Ok(())
+            }
+            other => {
+                self.phase = other;
+                Err(self.misuse("handle_shortfall", "an open round with secure aggregation"))
+            }
+        }
+    }
+
+    /// Secure aggregation: the sum of the charged round, in integers; `None` if too few shares came to open it. Then the charge stays,
+    /// and the model with it.
+    pub fn handle_sum(&mut self, sum: Option<Vec<i64>>) -> Result<(), HandleError> {
+        let length = self.mechanism.quantizer().report_length(self.parameters.len());
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Unmasking(collecting) => match sum {
+                Some(sum) if sum.len() != length => {
+                    self.phase = Phase::Unmasking(collecting);
+                    Err(self.misuse("handle_sum", "a sum as long as contributions"))
+                }
+                Some(sum) => {
+                    // Of the contributions themselves: with an indicator, or with noise of the clients' own, more than of an update.
+                    let (n, clip_norm) = (
+                        collecting.counts().reports,
+                        self.mechanism.quantizer().clip_norm(),
+                    );
+                    let sum = IntegerSum::from_aggregate(sum, n, clip_norm);
+                    self.release(collecting.with_sum(sum))
+                }
+                None => {
+                    let (round, counts, clip_norm) = (
+                        collecting.round(),
+                        collecting.counts(),
+                        self.mechanism.clip_norm(),
+                    );
+                    let parameters = Arc::clone(&self.parameters);
+                    self.record_release(parameters, round, counts, clip_norm, None)
+                }
+            },
+            other => {
+                self.phase = other;
+                Err(self.misuse("handle_sum", "a charged round with secure aggregation"))
+            }
+        }
+    }
+
     /// What the driver must do or may tell next.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -353,6 +456,11 @@ impl Run {
             Phase::Collecting(collecting) => Some(collecting.deadline()),
             _ => None,
         }
+    }
+
+    /// Attempts of the open or coming round that fell short.
+    pub fn attempt(&self) -> u64 {
+        self.attempt
     }
 
     /// The plan.
@@ -424,6 +532,12 @@ impl Run {
             } => self.publish(round, counts, clip_norm)?,
             Next::Release(collecting) => self.release(collecting)?,
             Next::Reopen(collecting) => self.phase = Phase::Collecting(collecting),
+            Next::Retry { round } => {
+                self.spending.void().map_err(HandleError::Accounting)?;
+                self.phase = Phase::Idle;
+                self.events.push_back(Event::Voided { round });
+            }
+            Next::Unmask(collecting) => self.phase = Phase::Unmasking(collecting),
             Next::Void { round } => {
                 let reason = "the run was interrupted before the round was charged".to_owned();
                 self.store(
@@ -457,12 +571,16 @@ impl Run {
     /// The clients of a round, each counted as taking part.
     fn draw_cohort(&mut self, round: RoundId) -> Vec<u64> {
         let population = self.plan.settings().population;
-        let mut cohort = self
-            .plan
-            .sampling()
-            .cohort(&self.sources.cohort, round.0, population);
+        let mut cohort =
+            self.plan
+                .sampling()
+                .cohort(&self.sources.cohort, coins_of(round, self.attempt), population);
         if let Some(participations) = &mut self.participations {
             participations.admit(&mut cohort);
+        }
+        if let Some(secure) = &self.plan.settings().secure_aggregation {
+            // Who takes part is no secret here, so any rule will do.
+            cohort.truncate(secure.clients_max as usize);
         }
         cohort
     }
@@ -470,7 +588,12 @@ impl Run {
     /// The deadline has come: charge, and only then learn the sum.
     fn close_round(&mut self, collecting: Collecting) -> Result<(), HandleError> {
         let round = collecting.round();
+        let is_secure = self.plan.settings().secure_aggregation.is_some();
         if self.replay.is_charged(round) {
+            if is_secure {
+                self.phase = Phase::Unmasking(collecting);
+                return Ok(());
+            }
             return self.release(collecting);
         }
         let settings = self.plan.settings();
@@ -484,8 +607,22 @@ impl Run {
                 .then(|| self.mechanism.clip_norm().value()),
             claim: self.spending.claim(),
             counts_commitment: to_hex(&opening.commitment()),
+            survivors: is_secure.then(|| {
+                let clients = collecting.counts().reports;
+                let count = u32::try_from(clients).unwrap_or(u32::MAX);
+                Survivors {
+                    attempt: self.attempt,
+                    clients,
+                    event: settings.mechanism.event_with(count),
+                }
+            }),
         };
-        self.store(Body::Charge(charge), Some(opening), Next::Release(collecting));
+        let next = if is_secure {
+            Next::Unmask(collecting)
+        } else {
+            Next::Release(collecting)
+        };
+        self.store(Body::Charge(charge), Some(opening), next);
         Ok(())
     }
 
@@ -501,20 +638,32 @@ impl Run {
         )?;
         let mut parameters = self.parameters.to_vec();
         self.strategy.step(&mut parameters, &release.values);
+        self.record_release(parameters.into(), round, counts, clip_norm, release.share_within)
+    }
+
+    /// Hands the record of the round's model out, which becomes visible once it is stored.
+    fn record_release(
+        &mut self,
+        parameters: Arc<[f32]>,
+        round: RoundId,
+        counts: RoundCounts,
+        clip_norm: ClipNorm,
+        share_within: Option<f64>,
+    ) -> Result<(), HandleError> {
         let model_sha256 = parameters_sha256(&parameters);
         let recorded = self.replay.release_of(round);
         if let Some(recorded) = recorded.filter(|recorded| *recorded != model_sha256) {
             let (recorded, got) = (to_hex(&recorded), to_hex(&model_sha256));
             return Err(ReplayMismatch { round, recorded, got }.into());
         }
-        self.parameters = parameters.into();
+        self.parameters = parameters;
         match recorded {
             Some(_) => self.publish(round, counts, clip_norm),
             None => {
                 let record = Release {
                     round: round.0,
                     model_sha256: to_hex(&model_sha256),
-                    share_within: release.share_within,
+                    share_within,
                 };
                 self.store(
                     Body::Release(record),
@@ -539,6 +688,7 @@ impl Run {
         let spent = self.spending.cost_of(round.0).map_err(HandleError::Accounting)?;
         self.phase = Phase::Idle;
         self.rounds = round.0;
+        self.attempt = 0;
         let parameters = Arc::clone(&self.parameters);
         self.events.push_back(Event::Released {
             round,
@@ -597,8 +747,14 @@ impl Phase {
             Self::Ended(_) => "ended",
             Self::Idle => "between two rounds",
             Self::Storing { .. } => "waiting for a record to be stored",
+            Self::Unmasking(_) => "waiting for the sum of a charged round",
         }
     }
+}
+
+/// What the coins of a round's cohort belong to: the round, and another number for each further attempt.
+fn coins_of(round: RoundId, attempt: u64) -> u64 {
+    round.0 | attempt << 48
 }
 
 /// SHA-256 of a model: its parameters as little-endian `f32`.

@@ -80,9 +80,17 @@ fn thousand() {
     };
     let federation = SimulatedFederation::new([1; 32], 2);
     let start = Instant::now();
-    let played = federation.attempt(&config, &clients, input).unwrap();
+    let played = federation
+        .attempt(&config, &clients, input)
+        .unwrap()
+        .open()
+        .unwrap();
     let real = start.elapsed();
-    let counted = federation.ideal(&config, &clients, input).unwrap();
+    let counted = federation
+        .ideal(&config, &clients, input)
+        .unwrap()
+        .open()
+        .unwrap();
     let ideal = start.elapsed() - real;
     assert!(played == counted);
     println!(

@@ -54,4 +54,4 @@ pub use graph::Topology;
 pub use parameters::{CORRECTNESS_BITS, Counts, MAX_CLIENTS, NoParameters, Parameters, SECURITY_BITS};
 pub use random::Entropy;
 pub use server::{Server, Sum};
-pub use simulation::{DropoutRates, LastStep, SimulatedClient, SimulatedFederation};
+pub use simulation::{Confirmed, DropoutRates, LastStep, SimulatedClient, SimulatedFederation};

@@ -336,6 +336,18 @@ impl Server {
         Some(writer.finish())
     }
 
+    /// Whose input is in the sum, ascending; `None` before that is fixed.
+    pub fn survivor_list(&self) -> Option<Vec<u64>> {
+        let (Step::Confirming(masking, view)
+        | Step::Confirmed(masking, view)
+        | Step::Unmasking(masking, view)) = &self.step
+        else {
+            return None;
+        };
+        let places = (0..masking.session.n()).filter(|place| view.survivors.contains(*place));
+        Some(places.map(|place| masking.session.client(place)).collect())
+    }
+
     /// Takes a client's confirmation.
     pub fn handle_confirmation(&mut self, message: &[u8]) -> Result<(), Fault> {
         let Step::Confirming(masking, view) = &mut self.step else {

@@ -91,7 +91,8 @@ impl SimulatedFederation {
         }
     }
 
-    /// Plays the whole protocol between a server and the clients, who exchange bytes only.
+    /// Plays the protocol between a server and the clients, who exchange bytes only, up to the moment when the round must be
+    /// charged.
     ///
     /// `clients` in ascending order, each once. `input` is asked once for each client that sends, for the integers that it
     /// contributes. An error is what the server would report: then nothing was learnt.
@@ -100,7 +101,7 @@ impl SimulatedFederation {
         terms: &RoundConfig,
         clients: &[SimulatedClient],
         input: impl Fn(u64) -> Vec<i64> + Sync,
-    ) -> Result<Sum, Abort> {
+    ) -> Result<Confirmed<'_>, Abort> {
         let mut server = Server::new(terms.clone(), self.authority.public(), self.server.clone());
         let mut members = self.members(terms, &server.offer()?, clients);
         for member in &mut members {
@@ -157,13 +158,16 @@ impl SimulatedFederation {
             server.handle_confirmation(message).is_ok()
         });
         let view = server.close_confirming()?;
-
-        let request = server.charge(hash("umbel/simulated/charge", &[&view]))?;
-        let answer = |client: &mut Client, _| client.handle_unmask_request(&request, Duration::ZERO);
-        self.step(&mut members, LastStep::Opens, answer, |message| {
-            server.handle_opened_shares(message).is_ok()
-        });
-        server.finish(self.n_threads)
+        let survivors = server.survivor_list().unwrap_or_default();
+        Ok(Confirmed {
+            federation: self,
+            survivors,
+            sealed: Sealed::Masked {
+                server: Box::new(server),
+                members,
+                view,
+            },
+        })
     }
 
     /// What [`attempt`](Self::attempt) gives, bit for bit, for honest clients and an honest server, without masks and shares: the keys are made,
@@ -173,7 +177,7 @@ impl SimulatedFederation {
         terms: &RoundConfig,
         clients: &[SimulatedClient],
         input: impl Fn(u64) -> Vec<i64> + Sync,
-    ) -> Result<Sum, Abort> {
+    ) -> Result<Confirmed<'_>, Abort> {
         let server = Server::new(terms.clone(), self.authority.public(), self.server.clone());
         let mut roster = Vec::new();
         let mut last_steps = Vec::new();
@@ -210,17 +214,15 @@ impl SimulatedFederation {
         });
         at_least("confirmations", session.confirmations_needed(), &confirmed)?;
         let openers = who(&|place| confirmed.contains(place) && last_steps[place] == LastStep::Opens);
-        for place in (0..n).filter(|place| sharers.contains(*place)) {
+        let unrecoverable = (0..n).filter(|place| sharers.contains(*place)).find_map(|place| {
             let is_needed = survivors.contains(place) || n_neighbors(place, &survivors) > 0;
             let got = n_neighbors(place, &openers);
-            if is_needed && got < threshold {
-                return Err(Abort::Unrecoverable {
-                    client: session.client(place),
-                    least: threshold,
-                    got,
-                });
-            }
-        }
+            (is_needed && got < threshold).then(|| Abort::Unrecoverable {
+                client: session.client(place),
+                least: threshold,
+                got,
+            })
+        });
         let bits = terms.modulus_bits;
         let mut sum = Residues::zeros(terms.dimension as usize, bits);
         let in_sum: Vec<u64> = (0..n)
@@ -236,11 +238,16 @@ impl SimulatedFederation {
             }
         }
         let dropped = (0..n).filter(|place| sharers.contains(*place) && !survivors.contains(*place));
-        Ok(Sum {
+        let sum = Sum {
             values: sum.to_centered(bits),
             dropped: dropped.map(|place| session.client(place)).collect(),
             survivors: in_sum,
             wrong_holders: Vec::new(),
+        };
+        Ok(Confirmed {
+            federation: self,
+            survivors: sum.survivors.clone(),
+            sealed: Sealed::Plain(unrecoverable.map_or(Ok(sum), Err)),
         })
     }
 
@@ -337,6 +344,59 @@ impl SimulatedFederation {
             }
             results
         })
+    }
+}
+
+/// An attempt whose survivors are confirmed. Its sum is not learnt before it is charged.
+pub struct Confirmed<'a> {
+    federation: &'a SimulatedFederation,
+    survivors: Vec<u64>,
+    sealed: Sealed,
+}
+
+enum Sealed {
+    Masked {
+        server: Box<Server>,
+        members: Vec<Member>,
+        view: Hash,
+    },
+    /// Of an ideal attempt, what opening it will give.
+    Plain(Result<Sum, Abort>),
+}
+
+impl Confirmed<'_> {
+    /// Who will be in the sum, ascending.
+    pub fn survivors(&self) -> &[u64] {
+        &self.survivors
+    }
+
+    /// Opens the sum, which must be charged by now. On an error it is lost, and the charge stays.
+    pub fn open(self) -> Result<Sum, Abort> {
+        match self.sealed {
+            Sealed::Plain(sum) => sum,
+            Sealed::Masked {
+                mut server,
+                mut members,
+                view,
+            } => {
+                // Stands for the hash of a ledger's record: simulated clients keep no receipts.
+                let request = server.charge(hash("umbel/simulated/charge", &[&view]))?;
+                let answer = |client: &mut Client, _| client.handle_unmask_request(&request, Duration::ZERO);
+                self.federation
+                    .step(&mut members, LastStep::Opens, answer, |message| {
+                        server.handle_opened_shares(message).is_ok()
+                    });
+                server.finish(self.federation.n_threads)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Confirmed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Confirmed")
+            .field("survivors", &self.survivors.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,10 +4,10 @@ use umbel_accounting::EpsilonBounds;
 use umbel_accounting::ledger::CloseStatus;
 use umbel_accounting::matrix::MatrixStrategy;
 use umbel_experiment::{
-    AdaptiveClipFacts, DataSettings, FtrlFacts, HistogramBin, LocalFacts, ModelFacts, PartitionFacts,
-    PrivacyFacts,
+    AdaptiveClipFacts, AggregationFacts, DataSettings, FtrlFacts, HistogramBin, LocalFacts, ModelFacts,
+    PartitionFacts, PrivacyFacts,
 };
-use umbel_mechanisms::{CentralGaussian, Mechanism, NoiseKind};
+use umbel_mechanisms::{CentralGaussian, Mechanism, NoiseLaw};
 use umbel_protocol::{PrivacyUnit, RunPlan, Trust};
 use umbel_train::{Dataset, Partition};
 
@@ -36,12 +36,13 @@ pub fn privacy(plan: &RunPlan, simulated: bool, not_covered: &[&str], spent: Eps
         adaptive_clip: adaptive_clip(mechanism),
         sampling: plan.sampling().as_str().to_owned(),
         sampling_rate: plan.sampling().rate().value(),
-        noise: noise_name(mechanism.noise_kind()).to_owned(),
+        noise: noise_name(mechanism.noise_law()).to_owned(),
         noise_std_dev,
         total_noise_std_dev,
         mechanism: if ftrl.is_some() { "dp-ftrl" } else { "gaussian" }.to_owned(),
         ftrl,
         local: local(mechanism),
+        secure_aggregation: secure_aggregation(plan),
         not_covered: not_covered.iter().map(|item| (*item).to_owned()).collect(),
         statement: statement(plan, simulated, epsilon),
     }
@@ -69,6 +70,27 @@ pub(crate) fn local(mechanism: &Mechanism) -> Option<LocalFacts> {
         steps: plan.steps.map(|steps| steps.steps),
         batch_sampling_rate: plan.steps.map(|steps| steps.sampling_rate.value()),
         batch_divisor: plan.steps.map(|steps| steps.divisor),
+    })
+}
+
+pub(crate) fn secure_aggregation(plan: &RunPlan) -> Option<AggregationFacts> {
+    let settings = plan.settings();
+    let secure = settings.secure_aggregation?;
+    let distributed = match &settings.mechanism {
+        Mechanism::Distributed(mechanism) => Some(mechanism),
+        _ => None,
+    };
+    Some(AggregationFacts {
+        protocol: secure.protocol().to_owned(),
+        survivors_min: secure.survivors_min.into(),
+        clients_max: secure.clients_max.into(),
+        colluding: secure.colluding.into(),
+        honest_share: f64::from(secure.honest_min()) / f64::from(secure.survivors_min),
+        modulus_bits: secure.modulus_bits,
+        max_participations: distributed.map(|mechanism| mechanism.terms().most_participations),
+        clip_norm_grid_units: distributed.map(|mechanism| mechanism.grid_units()),
+        client_noise_multiplier: distributed
+            .map(|mechanism| mechanism.share_variance().sqrt() / mechanism.grid_units()),
     })
 }
 
@@ -103,16 +125,16 @@ pub(crate) fn ftrl(mechanism: &Mechanism) -> Option<FtrlFacts> {
     })
 }
 
-fn noise_name(kind: Option<NoiseKind>) -> &'static str {
-    kind.map_or("none", NoiseKind::as_str)
+fn noise_name(kind: Option<NoiseLaw>) -> &'static str {
+    kind.map_or("none", NoiseLaw::as_str)
 }
 
 fn statement(plan: &RunPlan, simulated: bool, epsilon: Option<f64>) -> String {
     let settings = plan.settings();
-    match (epsilon, settings.mechanism.noise_kind()) {
+    match (epsilon, settings.mechanism.noise_law()) {
         (Some(epsilon), noise) => {
             let noise = match noise {
-                Some(NoiseKind::Continuous) => "noise without the gaps of floating-point numbers",
+                Some(NoiseLaw::Continuous) => "noise without the gaps of floating-point numbers",
                 _ => "noise",
             };
             let (it, they) = if simulated {
@@ -130,6 +152,9 @@ fn statement(plan: &RunPlan, simulated: bool, epsilon: Option<f64>) -> String {
                 }
                 Mechanism::Local(mechanism) if mechanism.plan().steps.is_none() => {
                     format!("{noise} that nobody else knows; {it}")
+                }
+                _ if settings.secure_aggregation.is_some() => {
+                    format!("{noise} that nobody knows, whoever sees who takes part; {it}")
                 }
                 Mechanism::Local(_) => {
                     format!("{noise} and batches that nobody else knows; {they}")
@@ -158,6 +183,23 @@ fn statement(plan: &RunPlan, simulated: bool, epsilon: Option<f64>) -> String {
                          {relation}, noise added by each client, at most {most} rounds each. That holds for {secret}."
                     )
                 }
+                (Trust::Distributed, _) => {
+                    let most = plan.charges(settings.rounds);
+                    let assumed = assumed(plan);
+                    format!(
+                        "Whoever sees every opened sum and every released model, the server too, learns almost the same whatever data any \
+                         one client has: {promised}, one client's update counting or counting as zero, noise added by the clients together, \
+                         at most {most} rounds each. {assumed} That holds for {secret}."
+                    )
+                }
+                _ if settings.secure_aggregation.is_some() => {
+                    let assumed = assumed(plan);
+                    format!(
+                        "Whoever sees every released model, but not the server, learns almost the same whatever data any one client has: \
+                         {promised}, one client's update counting or counting as zero, noise added by a trusted server. The server learns \
+                         the sum without noise, and no single update. {assumed} That holds for {secret}."
+                    )
+                }
                 _ => format!(
                     "Whoever sees every released model, but not the server, learns almost the same with or without any one client, all \
                      its data together: {promised}, add-or-remove of one client, noise added by a trusted server. That holds for \
@@ -170,6 +212,22 @@ fn statement(plan: &RunPlan, simulated: bool, epsilon: Option<f64>) -> String {
             CentralGaussian::MAX_EPSILON
         ),
         (None, None) => "NOT PRIVATE: no noise was added, so nothing is promised to anybody.".to_owned(),
+    }
+}
+
+/// How many clients of a round may be dishonest, in words.
+fn assumed(plan: &RunPlan) -> String {
+    match &plan.settings().secure_aggregation {
+        Some(secure) if secure.ideal => format!(
+            "In a federation it would take secure aggregation, left away here, and that of the {} or more clients in a sum at most {} \
+             help the server.",
+            secure.survivors_min, secure.colluding
+        ),
+        Some(secure) => format!(
+            "It takes that of the {} or more clients in a sum at most {} help the server.",
+            secure.survivors_min, secure.colluding
+        ),
+        None => String::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! derived from the seed, the purpose, the round and the client, and sums are integers, so the same seed gives the same
 //! bytes whatever the number of threads, and a run that was interrupted goes on as if nothing had happened.
 
+mod aggregation;
 mod auditor;
 pub mod checkpoint;
 mod data;

@@ -6,10 +6,11 @@ use umbel_accounting::matrix::{
 use umbel_accounting::{DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, calibrate};
 use umbel_experiment::{ClipSettings, Experiment, FtrlStrategy, MechanismSettings, NoiseLevel, NoiseSampler};
 use umbel_mechanisms::{
-    AdaptiveClipPlan, AdaptiveGaussian, CentralGaussian, LocalGaussian, LocalPlan, LocalSteps,
-    MatrixGaussian, MatrixPlan, Mechanism, MechanismError, NoiseKind, Turns, TurnsError,
+    AdaptiveClipPlan, AdaptiveGaussian, CentralGaussian, DistributedError, DistributedGaussian,
+    DistributedTerms, LocalGaussian, LocalPlan, LocalSteps, MatrixGaussian, MatrixPlan, Mechanism,
+    MechanismError, NoiseKind, Turns, TurnsError,
 };
-use umbel_protocol::{PlanError, PrivacyUnit, Sampling, Trust};
+use umbel_protocol::{PlanError, PrivacyUnit, Sampling, SecureAggregation, Trust};
 
 use crate::SimulateError;
 
@@ -27,6 +28,7 @@ pub(crate) struct Setting {
     pub(crate) dimension: usize,
     pub(crate) unit: PrivacyUnit,
     pub(crate) trust: Trust,
+    pub(crate) secure_aggregation: Option<SecureAggregation>,
 }
 
 /// The mechanism of an experiment, and the most ε that it may spend.
@@ -37,13 +39,20 @@ pub(crate) fn mechanism(
     let (privacy, cohort) = (&experiment.privacy, experiment.federation.cohort);
     let kind = match privacy.noise {
         NoiseSampler::Continuous => NoiseKind::Continuous,
-        NoiseSampler::Rounded => NoiseKind::Rounded,
+        // Discrete noise is that of the clients, who draw it by themselves.
+        NoiseSampler::Rounded | NoiseSampler::Discrete => NoiseKind::Rounded,
     };
     let family = match privacy.mechanism {
         _ if setting.trust == Trust::Local => Family::Local(local(experiment, setting, kind)),
+        // Without noise the mechanism is the same whoever would have added it.
+        _ if setting.trust == Trust::Distributed && privacy.noise_level != NoiseLevel::DangerousNone => {
+            Family::Distributed(distributed(experiment, setting)?)
+        }
         MechanismSettings::Gaussian => {
             let sampling = Sampling::poisson(cohort, setting.clients)?;
-            Family::Independent { sampling }
+            Family::Independent {
+                sampling: setting.secure_aggregation.is_none().then_some(sampling),
+            }
         }
         MechanismSettings::DpFtrl { .. } => {
             Family::Matrix(Box::new(MatrixGaussian::new(ftrl(experiment, setting, kind)?)?))
@@ -58,6 +67,13 @@ pub(crate) fn mechanism(
                 }
                 clip => adaptive(clip, noise_multiplier, kind, cohort)?.into(),
             },
+            Family::Distributed(terms) => {
+                let terms = DistributedTerms {
+                    noise_multiplier,
+                    ..*terms
+                };
+                DistributedGaussian::new(terms).map_err(refuse_terms)?.into()
+            }
             Family::Local(plan) => LocalGaussian::new(with_noise(*plan, noise_multiplier))?.into(),
             Family::Matrix(mechanism) => mechanism.with_noise_multiplier(noise_multiplier)?.into(),
         })
@@ -82,7 +98,9 @@ pub(crate) fn mechanism(
             .into())
         }
         NoiseLevel::Epsilon(target) => {
-            let least = least_noise(experiment, target, setting.trust.relation(setting.unit), &family)?;
+            let is_secure = setting.secure_aggregation.is_some();
+            let relation = setting.trust.relation(setting.unit, is_secure);
+            let least = least_noise(experiment, target, relation, &family)?;
             Ok((made(least)?, Some(target)))
         }
         NoiseLevel::NoiseMultiplier {
@@ -124,8 +142,11 @@ fn adaptive(
 
 /// Mechanisms that differ in nothing but their noise.
 enum Family {
+    /// With any noise multiplier.
+    Distributed(DistributedTerms),
     Independent {
-        sampling: Sampling,
+        /// Absent where nothing is gained from secret coins.
+        sampling: Option<Sampling>,
     },
     /// Without its noise.
     Local(LocalPlan),
@@ -137,10 +158,30 @@ impl Family {
     /// The whole run with this noise.
     fn event(&self, noise_multiplier: NoiseMultiplier, rounds: u64) -> Result<DpEvent, MechanismError> {
         Ok(match self {
-            Self::Independent { sampling } => DpEvent::Repeated {
-                event: Box::new(sampling.event(DpEvent::Gaussian { noise_multiplier })),
-                count: rounds,
-            },
+            Self::Distributed(terms) => {
+                let terms = DistributedTerms {
+                    noise_multiplier,
+                    ..*terms
+                };
+                match DistributedGaussian::new(terms) {
+                    Ok(mechanism) => DpEvent::Repeated {
+                        event: Box::new(mechanism.event()),
+                        count: rounds.min(terms.most_participations),
+                    },
+                    // Noise that cannot be had protects nobody.
+                    Err(_) => DpEvent::NonPrivate,
+                }
+            }
+            Self::Independent { sampling } => {
+                let release = DpEvent::Gaussian { noise_multiplier };
+                DpEvent::Repeated {
+                    event: Box::new(match sampling {
+                        Some(sampling) => sampling.event(release),
+                        None => release,
+                    }),
+                    count: rounds,
+                }
+            }
             Self::Local(plan) => DpEvent::Repeated {
                 event: Box::new(LocalGaussian::new(with_noise(*plan, noise_multiplier))?.event()),
                 count: rounds.min(plan.most_participations),
@@ -175,6 +216,44 @@ fn with_noise(plan: LocalPlan, noise_multiplier: NoiseMultiplier) -> LocalPlan {
     }
 }
 
+/// What clients do together, at a noise multiplier of 1.
+fn distributed(experiment: &Experiment, setting: Setting) -> Result<DistributedTerms, SimulateError> {
+    let federation = &experiment.federation;
+    let secure = setting.secure_aggregation.ok_or_else(|| PlanError::Setting {
+        key: "secure_aggregation.enabled",
+        expected: "true, or in a simulation \"ideal\", with trust \"distributed\"".to_owned(),
+        got: "false".to_owned(),
+    })?;
+    Ok(DistributedTerms {
+        clip_norm: experiment.privacy.clip_norm.initial(),
+        noise_multiplier: NoiseMultiplier::new(1.0).map_err(|_| MechanismError::Strategy)?,
+        dimension: setting.dimension,
+        divisor: federation.cohort,
+        clients_max: secure.clients_max,
+        survivors_min: secure.survivors_min,
+        colluding: secure.colluding,
+        modulus_bits: secure.modulus_bits,
+        most_participations: most_participations(experiment),
+    })
+}
+
+fn refuse_terms(error: DistributedError) -> PlanError {
+    PlanError::Setting {
+        key: "secure_aggregation",
+        expected: "terms that clients can add noise under".to_owned(),
+        got: error.to_string(),
+    }
+}
+
+/// In how many rounds one client takes part at most.
+fn most_participations(experiment: &Experiment) -> u64 {
+    let federation = &experiment.federation;
+    federation
+        .max_participations
+        .unwrap_or(federation.rounds)
+        .min(federation.rounds)
+}
+
 /// What each client does, without its noise.
 fn local(experiment: &Experiment, setting: Setting, noise: NoiseKind) -> LocalPlan {
     let federation = &experiment.federation;
@@ -194,10 +273,7 @@ fn local(experiment: &Experiment, setting: Setting, noise: NoiseKind) -> LocalPl
         noise,
         divisor: federation.cohort,
         dimension: setting.dimension,
-        most_participations: federation
-            .max_participations
-            .unwrap_or(federation.rounds)
-            .min(federation.rounds),
+        most_participations: most_participations(experiment),
         steps,
     }
 }

@@ -6,10 +6,11 @@ use sha2::{Digest as _, Sha256};
 use umbel_accounting::NoiseMultiplier;
 use umbel_accounting::ledger::to_hex;
 use umbel_experiment::{
-    AdaptiveClipFacts, ClipSettings, DataFiles, Experiment, FtrlFacts, LocalFacts, OptimizerSettings,
-    PartitionSettings, StrategySettings, TrainingSettings, TrustSettings, UnitSettings,
+    AdaptiveClipFacts, AggregationFacts, ClipSettings, DataFiles, Experiment, FtrlFacts, LocalFacts,
+    NoiseLevel, OptimizerSettings, PartitionSettings, StrategySettings, TrainingSettings, TrustSettings,
+    UnitSettings,
 };
-use umbel_mechanisms::{LayerClip, NoiseKind, Purpose, SimulationSeed};
+use umbel_mechanisms::{LayerClip, NoiseLaw, Purpose, SimulationSeed};
 use umbel_protocol::{
     ClientId, Description, PlanError, PlanSettings, PrivacyUnit, RunPlan, StrategySpec, Trust,
 };
@@ -17,6 +18,7 @@ use umbel_train::{
     Adam, Augmentation, Dataset, LocalTraining, Model, Momentum, Optimizer, Partition, Sgd, TrainingRng,
 };
 
+use crate::aggregation::secure_aggregation;
 use crate::data::{augmentation, taken_for_public};
 use crate::facts;
 use crate::mechanism::{Setting, mechanism};
@@ -145,9 +147,18 @@ impl Prepared {
     pub fn not_covered(&self) -> Vec<&'static str> {
         let settings = self.plan.settings();
         let mut list = match settings.trust {
+            Trust::Distributed => vec![
+                "who takes part in which round, and how often: everybody may see it",
+                "more clients of a round helping the server than were assumed, or an authority that certifies false ones",
+                "whoever could break the key agreement, with a quantum computer for one: what is promised is computational",
+            ],
             Trust::Local => vec![
                 "who takes part in which round, and how often: everybody may see it",
                 "what a client itself keeps, such as the model after a step",
+            ],
+            _ if settings.secure_aggregation.is_some() => vec![
+                "the server itself, which sees the sum without noise, though no single update",
+                "who takes part in which round: whether a round has enough clients is seen by everybody",
             ],
             _ => vec![
                 "the server itself, which sees every update",
@@ -179,7 +190,7 @@ impl Prepared {
             list.push("the number of classes, which was counted: declare it as data.classes");
         }
         list.extend(taken_for_public(&self.experiment.data));
-        if self.plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
+        if self.plan.settings().mechanism.noise_law() == Some(NoiseLaw::Continuous) {
             list.push("the gaps of floating-point numbers: continuous noise is for simulation only");
         }
         list
@@ -188,6 +199,11 @@ impl Prepared {
     /// What each client does, if clients add the noise.
     pub fn local(&self) -> Option<LocalFacts> {
         facts::local(&self.plan.settings().mechanism)
+    }
+
+    /// Whose sums are opened, if the server sees no single contribution.
+    pub fn secure_aggregation(&self) -> Option<AggregationFacts> {
+        facts::secure_aggregation(&self.plan)
     }
 
     /// How the clip norm follows the updates, if it does.
@@ -321,6 +337,7 @@ pub(crate) fn plan(
     };
     let trust = match privacy.trust {
         TrustSettings::Central => Trust::Central,
+        TrustSettings::Distributed => Trust::Distributed,
         TrustSettings::Local => Trust::Local,
         other => unreachable!("the settings know no trust model {other:?}"),
     };
@@ -336,12 +353,16 @@ pub(crate) fn plan(
         }
         .into());
     }
+    // Without noise nothing of the clients' own mechanism is left, whatever the trust.
+    let has_shares = trust == Trust::Distributed && privacy.noise_level != NoiseLevel::DangerousNone;
+    let secure_aggregation = secure_aggregation(experiment, clients, has_shares)?;
     let setting = Setting {
         clients,
         examples,
         dimension,
         unit,
         trust,
+        secure_aggregation,
     };
     let (mechanism, epsilon_budget) = mechanism(experiment, setting)?;
     let (noise_std_dev, _) = mechanism.noise_std_devs(federation.rounds);
@@ -378,6 +399,7 @@ pub(crate) fn plan(
         rounds: federation.rounds,
         may_stop_early: federation.early_stopping.is_some(),
         mechanism,
+        secure_aggregation,
         strategy,
         accountant: privacy.accountant,
         delta: privacy.delta,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::to_hex;
 use umbel_experiment::{DataFiles, Experiment, FormatSettings};
-use umbel_mechanisms::{Mechanism, NoiseKind, Purpose, SimulationSeed};
+use umbel_mechanisms::{Mechanism, NoiseLaw, Purpose, SimulationSeed};
 use umbel_protocol::{PlanSettings, RunPlan};
 use umbel_train::{
     Augmentation, Dataset, LocalTrainer, LocalTraining, Model, Partition, PartitionSpec, TrainingRng,
@@ -74,6 +74,14 @@ impl ServerTask {
             let reason = reason.to_owned();
             Err(SimulateError::Setting { key, reason })
         };
+        if let Some(secure) = plan.settings().secure_aggregation {
+            let reason = if secure.ideal {
+                "expected true or false: \"ideal\" leaves the cryptography away, for simulation only"
+            } else {
+                "expected false: this version does secure aggregation in simulation only, and serves none"
+            };
+            return refuse("secure_aggregation.enabled", reason);
+        }
         if !matches!(plan.settings().mechanism, Mechanism::Gaussian(_)) {
             let reason = "expected independent noise in each round: this version serves no other mechanism";
             return refuse("privacy.mechanism", reason);
@@ -90,7 +98,7 @@ impl ServerTask {
                 "expected none: a served run cannot share a budget in this version",
             );
         }
-        if plan.settings().mechanism.noise_kind() == Some(NoiseKind::Continuous) {
+        if plan.settings().mechanism.noise_law() == Some(NoiseLaw::Continuous) {
             return refuse(
                 "privacy.noise",
                 "expected \"rounded\": continuous noise is for simulation only",

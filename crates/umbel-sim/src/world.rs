@@ -1,5 +1,7 @@
 //! The clients of one simulated federation, and the engine that they play against.
 
+mod secure;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -19,6 +21,7 @@ use umbel_train::{
     evaluation_chunks,
 };
 
+use self::secure::SecureWorld;
 use crate::data::refuse_augmentation;
 use crate::private_steps::{Audited, Secrets, private_steps};
 use crate::tally::Tally;
@@ -60,6 +63,8 @@ pub struct World<'a> {
     run: Run,
     clock: Timestamp,
     workers: Vec<Worker>,
+    /// Where the server sees sums only.
+    secure: Option<SecureWorld>,
     clients_trained: u64,
     examples_seen: u64,
 }
@@ -73,6 +78,38 @@ struct Worker {
 }
 
 impl Worker {
+    /// Leaves a client's update in `update`, its layers clipped by themselves if that is asked for.
+    fn train(
+        &mut self,
+        prepared: &Prepared,
+        auditor: Option<&dyn Auditor>,
+        trainer: &LocalTrainer<'_>,
+        seeds: &SimulationSeed,
+        to: ClientId,
+        client: &ClientRound,
+    ) -> (LocalReport, Option<ClipOutcome>) {
+        let is_played = auditor.is_some_and(|auditor| auditor.update(to, client.round(), &mut self.update));
+        let report = if is_played {
+            LocalReport::default()
+        } else {
+            let seed = seeds.derive(Purpose::Shuffling, client.round().0, to.0);
+            let mut rng = TrainingRng::from_seed(seed);
+            trainer.train(
+                client.model(),
+                prepared.examples(to),
+                &mut rng,
+                &mut self.workspace,
+                &mut self.update,
+            )
+        };
+        // The layers are those of the model, so their lengths add up to the update's.
+        let layers = prepared.layer_clip.as_ref();
+        (
+            report,
+            layers.and_then(|layers| layers.clip(&mut self.update).ok()),
+        )
+    }
+
     /// What a client does in a round: it trains, and reports what may leave it.
     fn answer(
         &mut self,
@@ -85,29 +122,7 @@ impl Worker {
     ) -> (ClientMessage, LocalReport, ClipOutcome) {
         let (round, examples) = (client.round().0, prepared.examples(to));
         let noise = || NoiseSource::simulated(*seeds).client_streams(round, to.0);
-        let train = |worker: &mut Self| {
-            let is_played =
-                auditor.is_some_and(|auditor| auditor.update(to, client.round(), &mut worker.update));
-            let report = if is_played {
-                LocalReport::default()
-            } else {
-                let seed = seeds.derive(Purpose::Shuffling, round, to.0);
-                let mut rng = TrainingRng::from_seed(seed);
-                trainer.train(
-                    client.model(),
-                    examples,
-                    &mut rng,
-                    &mut worker.workspace,
-                    &mut worker.update,
-                )
-            };
-            // The layers are those of the model, so their lengths add up to the update's.
-            let layers = prepared.layer_clip.as_ref();
-            (
-                report,
-                layers.and_then(|layers| layers.clip(&mut worker.update).ok()),
-            )
-        };
+        let train = |worker: &mut Self| worker.train(prepared, auditor, trainer, seeds, to, &client);
         match &prepared.plan.settings().mechanism {
             Mechanism::Local(mechanism) => match mechanism.plan().steps {
                 Some(steps) => {
@@ -239,12 +254,13 @@ impl<'a> World<'a> {
             run,
             clock: Timestamp::default(),
             workers,
+            secure: SecureWorld::new(prepared, n_threads),
             clients_trained: 0,
             examples_seen: 0,
         })
     }
 
-    /// Lets `auditor` play clients of its own.
+    /// Lets `auditor` play clients of its own, in a run without secure aggregation: there no report can be shown.
     pub fn with_auditor(mut self, auditor: &'a dyn Auditor) -> Self {
         self.auditor = Some(auditor);
         self
@@ -256,6 +272,9 @@ impl<'a> World<'a> {
         let mut tally = Tally::default();
         if let Some(step) = self.drain(recorder, &tally)? {
             return Ok(step);
+        }
+        if self.secure.is_some() {
+            return self.secure_round(recorder, stop);
         }
         if stop.load(Ordering::Relaxed) {
             self.run.handle_abandon("stopped on request".to_owned())?;

@@ -122,6 +122,22 @@ fn check_header(header: &Header) -> Result<(), String> {
             "expected `accounted_delta` above 0 and at most `delta`, {delta}, got {got}"
         ));
     }
+    if let Some(facts) = &header.secure_aggregation {
+        let honest = facts.survivors_min.saturating_sub(facts.colluding);
+        if honest == 0
+            || facts.survivors_min > facts.clients_max
+            || header.neighbors == "add-remove" && header.unit == "client"
+        {
+            return Err(
+                "expected `secure_aggregation` with somebody honest among the fewest survivors, and a relation that does not \
+                 protect who takes part"
+                    .to_owned(),
+            );
+        }
+    }
+    if header.trust == "distributed" && header.secure_aggregation.is_none() {
+        return Err("expected `secure_aggregation`, since `trust` is distributed".to_owned());
+    }
     if header.noise == "none" && header.round_event != DpEvent::NonPrivate {
         return Err("expected a `non-private` event, since `noise` is none".to_owned());
     }
@@ -134,7 +150,8 @@ fn check_sampling(header: &Header) -> Result<(), String> {
         // Amplified by coins that each client tosses over its own examples, not by the cohorts here.
         return Ok(());
     }
-    if header.sampling != "poisson" || header.trust != "central" {
+    // With secure aggregation rounds close on a count, so nothing may be gained from secret coins.
+    if header.sampling != "poisson" || header.trust != "central" || header.secure_aggregation.is_some() {
         let vouched = header.matrix.as_ref().is_some_and(|matrix| matrix.amplified);
         return if is_sampled(&header.round_event) && !vouched {
             let sampling = &header.sampling;
@@ -186,6 +203,7 @@ fn check_round(header: &Header, charge: &Charge) -> Result<(), String> {
     same("event", &header.round_event, &charge.event)?;
     same_number("divisor", header.cohort, charge.divisor)?;
     check_clip_norm(header, charge)?;
+    check_survivors(header, charge)?;
     // Where the server adds no noise, there is none of it to compare.
     let Some(planned) = gaussian_noise(&charge.event).filter(|_| header.trust == "central") else {
         return Ok(());
@@ -200,6 +218,28 @@ fn check_round(header: &Header, charge: &Charge) -> Result<(), String> {
         Err(format!(
             "`noise_std_dev_grid_units` is not what the header promises: expected a noise multiplier of {planned}, got {run}"
         ))
+    }
+}
+
+/// A sum of secure aggregation has as many clients as was promised, or it is not opened.
+fn check_survivors(header: &Header, charge: &Charge) -> Result<(), String> {
+    match (&header.secure_aggregation, &charge.survivors) {
+        (None, None) => Ok(()),
+        (Some(facts), Some(survivors))
+            if (facts.survivors_min..=facts.clients_max).contains(&survivors.clients) =>
+        {
+            Ok(())
+        }
+        (Some(facts), got) => Err(format!(
+            "`survivors` is not what the header promises: expected between {} and {} clients, got {}",
+            facts.survivors_min,
+            facts.clients_max,
+            got.as_ref()
+                .map_or_else(|| "none".to_owned(), |got| got.clients.to_string())
+        )),
+        (None, Some(_)) => {
+            Err("`survivors` is not what the header promises: there is no secure aggregation".to_owned())
+        }
     }
 }
 

@@ -290,6 +290,7 @@ mod tests {
             most_charges: None,
             matrix: None,
             adaptive_clip: None,
+            secure_aggregation: None,
             clip_norm: 1.0,
             grid_unit: 2.0_f64.powi(-24),
             noise: "rounded".into(),
@@ -332,6 +333,7 @@ mod tests {
             clip_norm: None,
             claim: claim(),
             counts_commitment: to_hex(&[4; 32]),
+            survivors: None,
         })
     }
 

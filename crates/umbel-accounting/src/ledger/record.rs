@@ -78,11 +78,15 @@ pub struct Header {
     /// Where the clip norm follows a quantile of the contributions' norms, how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive_clip: Option<AdaptiveClipFacts>,
+    /// Where only sums of clients' contributions are opened, who is in one; with trust `distributed` what `round_event` was
+    /// computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_aggregation: Option<SecureAggregationFacts>,
     /// Bound C on the norm of one unit's contribution; with `adaptive_clip` that of the first round.
     pub clip_norm: f64,
     /// Length that one integer step stands for in clipped contributions; it is in proportion to the clip norm.
     pub grid_unit: f64,
-    /// Which sampler draws the noise: `rounded`, `continuous` or `none`.
+    /// Which sampler draws the noise: `rounded`, `discrete` (the discrete Gaussian), `continuous` or `none`.
     pub noise: String,
     /// Number of parameters of the model.
     pub dimension: u64,
@@ -128,6 +132,26 @@ pub struct AdaptiveClipFacts {
     pub count_std_dev: f64,
     /// Grid units that one contribution's share counts as, positive or negative.
     pub indicator: u32,
+}
+
+/// Secure aggregation: the sums that clients open. With trust `distributed` each client adds a discrete Gaussian share of the noise,
+/// sized for `survivors_min` − `colluding` honest ones, and `round_event` is the cost at that floor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecureAggregationFacts {
+    /// `umbel-sa/1`, or `ideal` where a simulation left the cryptography away.
+    pub protocol: String,
+    /// The most clients in a sum.
+    pub clients_max: u64,
+    /// The fewest: below it nothing is opened and nothing is charged.
+    pub survivors_min: u64,
+    /// The most clients of a sum that collude with the server, against whom it still holds.
+    pub colluding: u64,
+    /// Sums are modulo two to this power.
+    pub modulus_bits: u32,
+    /// With trust `distributed`, standard deviation of the noise of the fewest honest survivors together, over the clip norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_multiplier: Option<f64>,
 }
 
 /// The strategy matrix of a run of DP-FTRL and who may take part when: enough to compute its sensitivity again.
@@ -251,6 +275,23 @@ pub struct Charge {
     /// Commitment to the number of clients invited and reporting: SHA-256 of the opening, which is kept elsewhere because
     /// the counts themselves are not covered by ε.
     pub counts_commitment: String,
+    /// With secure aggregation, whose sum is opened. Who takes part is public there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survivors: Option<Survivors>,
+}
+
+/// The clients in a sum of secure aggregation. Nothing is charged by these numbers, which a server could influence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Survivors {
+    /// Tries of this round that fell short before this one, and cost nothing.
+    pub attempt: u64,
+    /// How many clients are in the sum.
+    pub clients: u64,
+    /// What the round costs if of these clients the promised number is honest: with trust `distributed` less than what is
+    /// charged, as more clients than the fewest add noise.
+    #[serde(with = "event_field")]
+    pub event: DpEvent,
 }
 
 /// The result of a round, as it becomes visible.

@@ -51,16 +51,37 @@ pub(super) fn mechanism(header: &Header) -> Vec<Fact> {
         name: name.to_owned(),
         value,
     };
-    let noise = crate::experiment::noise_multiplier(&header.round_event).map_or_else(
-        || format!("{:?}", header.round_event),
-        |multiplier| {
+    let of_shares = header
+        .secure_aggregation
+        .as_ref()
+        .and_then(|facts| facts.noise_multiplier);
+    let noise = crate::experiment::noise_multiplier(&header.round_event)
+        .or(of_shares)
+        .map_or_else(
+            || format!("{:?}", header.round_event),
+            |multiplier| {
+                format!(
+                    "{} Gaussian, standard deviation {multiplier} × clip norm on each of {} parameters of the sum{}",
+                    header.noise,
+                    header.dimension,
+                    if of_shares.is_some() {
+                        ", from the fewest honest clients together"
+                    } else {
+                        ""
+                    }
+                )
+            },
+        );
+    let aggregation = header.secure_aggregation.as_ref().map(|facts| {
+        fact(
+            "Secure aggregation",
             format!(
-                "{} Gaussian, standard deviation {multiplier} × clip norm on each of {} parameters of the sum",
-                header.noise, header.dimension
-            )
-        },
-    );
-    vec![
+                "{}: sums of {} to {} clients modulo 2^{}, of whom at most {} may help the server",
+                facts.protocol, facts.survivors_min, facts.clients_max, facts.modulus_bits, facts.colluding
+            ),
+        )
+    });
+    let mut facts = vec![
         fact("Rounds", format!("{} planned", header.rounds)),
         fact(
             "Who takes part",
@@ -76,7 +97,9 @@ pub(super) fn mechanism(header: &Header) -> Vec<Fact> {
         fact("Noise", noise),
         fact("Divisor", format!("{}, public and constant", header.cohort)),
         fact("Written by", header.software.clone()),
-    ]
+    ];
+    facts.extend(aggregation);
+    facts
 }
 
 pub(super) fn assumptions(header: &Header, facts: &Facts) -> Vec<Assumption> {
@@ -87,7 +110,7 @@ pub(super) fn assumptions(header: &Header, facts: &Facts) -> Vec<Assumption> {
     let operator = || "whoever runs the server".to_owned();
     let noise = if header.simulated {
         "nobody: in a simulation coins and noise come from the seed, and whoever knows it can take the noise off".to_owned()
-    } else if header.trust == "local" {
+    } else if header.trust == "local" || header.trust == "distributed" {
         "each client for its own".to_owned()
     } else {
         "whoever runs the server; the ledger does not prove it, an attack can refute it".to_owned()
@@ -96,7 +119,22 @@ pub(super) fn assumptions(header: &Header, facts: &Facts) -> Vec<Assumption> {
         "The noise was drawn as recorded, from coins that nobody else knows.",
         noise,
     )];
-    if header.sampling == "poisson" {
+    if let Some(secure) = &header.secure_aggregation {
+        list.push(assume(
+            "No more clients of a sum help the server than were assumed.",
+            format!(
+                "whoever certifies clients: at most {} of {} or more; every client checks the number of survivors and the \
+                 confirmations of the others",
+                secure.colluding, secure.survivors_min
+            ),
+        ));
+        if secure.protocol == "ideal" {
+            list.push(assume(
+                "The server learnt nothing but sums.",
+                "nobody: this simulation left the cryptography away".to_owned(),
+            ));
+        }
+    } else if header.sampling == "poisson" {
         let tested = facts.cohorts.map_or_else(
             || "cohort sizes were not opened for a test".to_owned(),
             |test| {
@@ -114,7 +152,7 @@ pub(super) fn assumptions(header: &Header, facts: &Facts) -> Vec<Assumption> {
     list.extend([
         assume(
             "Each unit moves the sum by at most the clip norm.",
-            if header.trust == "local" {
+            if header.trust == "local" || header.secure_aggregation.is_some() {
                 "each client for its own update".to_owned()
             } else {
                 "the server, which checks each report's norm in exact integers".to_owned()

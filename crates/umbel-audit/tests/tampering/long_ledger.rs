@@ -64,6 +64,7 @@ fn a_long_ledger_verifies_without_every_claim_recomputed() {
                 clip_norm: None,
                 claim,
                 counts_commitment: to_hex(&[4; 32]),
+                survivors: None,
             }),
             Body::Release(Release {
                 round,

@@ -167,6 +167,7 @@ fn adaptive(change: impl Fn(u64, f64) -> f64, rule: impl FnOnce(&mut AdaptiveCli
             clip_norm: Some(change(round, clip_norm)),
             claim: super::run::claim(round),
             counts_commitment: String::new(),
+            survivors: None,
         }));
         let share = 0.2 * round as f64;
         clip_norm *= (-0.2 * (share - 0.5)).exp();

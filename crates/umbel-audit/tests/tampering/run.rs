@@ -101,6 +101,7 @@ pub(crate) fn header() -> Header {
         most_charges: None,
         matrix: None,
         adaptive_clip: None,
+        secure_aggregation: None,
         clip_norm: 0.5,
         grid_unit: 0.5 * GRID,
         noise: "rounded".into(),
@@ -177,6 +178,7 @@ pub(crate) fn run() -> Run {
             clip_norm: None,
             claim,
             counts_commitment: sha256(opening.as_bytes()),
+            survivors: None,
         }));
         openings += &format!("{opening}\n");
         if round == 4 {

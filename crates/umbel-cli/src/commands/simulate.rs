@@ -150,6 +150,9 @@ fn describe(summary: &Summary, directory: &Path) -> String {
     lines.push(format!("  unit           {}: {unit}", privacy.unit));
     lines.push(format!("  relation       {}", privacy.neighbors));
     let trust = match privacy.trust.as_str() {
+        "distributed" => {
+            "the clients add the noise together inside secure aggregation; the server is not trusted"
+        }
         "local" => "each client adds noise to what it sends; nobody is trusted",
         _ => "the server adds the noise and is trusted",
     };
@@ -167,6 +170,25 @@ fn describe(summary: &Summary, directory: &Path) -> String {
         "  mechanism      clip norm {}, noise multiplier {multiplier} ({}), {} sampling at rate {:.4}",
         privacy.clip_norm, privacy.noise, privacy.sampling, privacy.sampling_rate
     ));
+    if let Some(secure) = &privacy.secure_aggregation {
+        let protocol = match secure.protocol.as_str() {
+            "ideal" => "its sums without its cryptography",
+            protocol => protocol,
+        };
+        lines.push(format!(
+            "  aggregation    secure ({protocol}): sums of {} to {} clients, of whom at most {} may help the server; at least {:.1} % of \
+             the fewest are honest",
+            secure.survivors_min,
+            secure.clients_max,
+            secure.colluding,
+            100.0 * secure.honest_share
+        ));
+        if let Some(most) = secure.max_participations {
+            lines.push(format!(
+                "  participation  each client in at most {most} rounds, which ε is for"
+            ));
+        }
+    }
     if let Some(local) = &privacy.local {
         let steps = match (local.steps, local.batch_sampling_rate) {
             (Some(steps), Some(rate)) => {

@@ -52,6 +52,8 @@ pub enum UnitSettings {
 pub enum TrustSettings {
     /// The server adds noise.
     Central,
+    /// Clients add noise together, inside secure aggregation.
+    Distributed,
     /// Each client adds its own.
     Local,
 }
@@ -151,6 +153,8 @@ pub enum NoiseLevel {
 pub enum NoiseSampler {
     /// Ordinary floating-point normal numbers: fast, for simulation only.
     Continuous,
+    /// The discrete Gaussian, of which each client adds a share: with trust `distributed`.
+    Discrete,
     /// The rounded Gaussian on integers.
     Rounded,
 }
@@ -160,6 +164,7 @@ impl NoiseSampler {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Continuous => "continuous",
+            Self::Discrete => "discrete",
             Self::Rounded => "rounded",
         }
     }
@@ -180,6 +185,7 @@ impl PrivacySettings {
                 "trust",
                 match self.trust {
                     TrustSettings::Central => "central",
+                    TrustSettings::Distributed => "distributed",
                     TrustSettings::Local => "local",
                 }
                 .into(),
@@ -318,10 +324,11 @@ pub(super) fn privacy(root: &mut Section, directory: &Path) -> Result<PrivacySet
         "example" => UnitSettings::Example,
         other => return section.refuse("unit", expected, format!("\"{other}\"")),
     };
-    let expected = "\"central\" or \"local\"";
+    let expected = "\"central\", \"distributed\" or \"local\"";
     let trust = section.text("trust", expected)?;
     let trust = match section.require("trust", expected, trust)?.as_str() {
         "central" => TrustSettings::Central,
+        "distributed" => TrustSettings::Distributed,
         "local" => TrustSettings::Local,
         other => return section.refuse("trust", expected, format!("\"{other}\"")),
     };
@@ -349,14 +356,18 @@ pub(super) fn privacy(root: &mut Section, directory: &Path) -> Result<PrivacySet
     let delta = section.require("delta", "a number above 0 and below 1 / clients", delta)?;
     let delta = Delta::new(delta).map_err(|error| checked(&section, "delta", error))?;
     let noise_level = noise_level(&mut section)?;
-    let expected = "\"rounded\" or \"continuous\"";
+    let is_distributed = trust == TrustSettings::Distributed;
+    let expected = "\"rounded\", \"continuous\" or, with trust \"distributed\", \"discrete\"";
     let noise = match section.text("noise", expected)?.as_deref() {
+        None if is_distributed => NoiseSampler::Discrete,
         None | Some("rounded") => NoiseSampler::Rounded,
+        Some("discrete") => NoiseSampler::Discrete,
         Some("continuous") => NoiseSampler::Continuous,
         Some(other) => return section.refuse("noise", expected, format!("\"{other}\"")),
     };
     let expected = "\"pld\" or \"rdp\"";
     let accountant = match section.text("accountant", expected)?.as_deref() {
+        None if is_distributed => AccountantKind::Rdp,
         None | Some("pld") => AccountantKind::Pld,
         Some("rdp") => AccountantKind::Rdp,
         Some(other) => return section.refuse("accountant", expected, format!("\"{other}\"")),

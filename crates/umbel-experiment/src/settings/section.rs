@@ -93,6 +93,11 @@ impl Section {
         matches!(self.table.get(key), Some(Value::Table(_)))
     }
 
+    /// Whether `key` is a text.
+    pub fn is_text(&self, key: &str) -> bool {
+        matches!(self.table.get(key), Some(Value::String(_)))
+    }
+
     /// An error about `key`.
     pub fn refuse<T>(
         &self,

@@ -28,6 +28,8 @@ pub struct DistributedTerms {
     pub colluding: u32,
     /// b: sums are modulo 2^b, 8 to 32.
     pub modulus_bits: u32,
+    /// The most rounds in which one client takes part, at least 1; it enforces that by itself.
+    pub most_participations: u64,
 }
 
 /// Why there is no such mechanism.
@@ -186,9 +188,7 @@ impl DistributedGaussian {
             grid_unit,
             terms.dimension,
         )?;
-        let tau = tau(std_dev, terms.clients_max);
-        let root = rounding.l2_bound() / (honest.sqrt() * std_dev) + tau * (terms.dimension as f64).sqrt();
-        let Ok(rho) = Rho::new(0.5 * root * root * (1.0 + 1e-12)) else {
+        let Some(rho) = rho(&terms, &rounding, std_dev, honest) else {
             return refuse(
                 "noise_multiplier",
                 "large enough for a finite cost",
@@ -214,14 +214,30 @@ impl DistributedGaussian {
         DpEvent::ZeroConcentrated { rho: self.rho }
     }
 
+    /// What one release costs if of `survivors` clients in the sum no more than the promised number collude: what is charged is
+    /// [`event`](Self::event), the cost at the fewest.
+    pub fn event_with(&self, survivors: u32) -> DpEvent {
+        let honest = survivors.max(self.terms.survivors_min) - self.terms.colluding;
+        let rho = rho(
+            &self.terms,
+            &self.rounding,
+            self.share.0.std_dev(),
+            f64::from(honest),
+        );
+        DpEvent::ZeroConcentrated {
+            rho: rho.unwrap_or(self.rho),
+        }
+    }
+
     /// What stands for these settings in a round's terms: clients with other settings refuse.
     pub fn hash(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        hash.update(b"umbel distributed gaussian 1\0");
+        hash.update(b"umbel distributed gaussian 2\0");
         hash.update(self.terms.clip_norm.value().to_bits().to_le_bytes());
         hash.update(self.terms.noise_multiplier.value().to_bits().to_le_bytes());
         hash.update((self.terms.dimension as u64).to_le_bytes());
         hash.update(self.terms.divisor.to_bits().to_le_bytes());
+        hash.update(self.terms.most_participations.to_le_bytes());
         for count in [
             self.terms.clients_max,
             self.terms.survivors_min,
@@ -262,6 +278,16 @@ impl DistributedGaussian {
     /// Standard deviation of the noise of `n_shares` clients on one coordinate of the released mean.
     pub fn noise_std_dev(&self, n_shares: u32) -> f64 {
         (self.share_variance() * f64::from(n_shares)).sqrt() * self.rounding.grid_unit() / self.terms.divisor
+    }
+
+    /// The same for as many clients as are planned, the divisor.
+    pub fn noise_std_dev_planned(&self) -> f64 {
+        (self.share_variance() * self.terms.divisor).sqrt() * self.grid_unit() / self.terms.divisor
+    }
+
+    /// What one integer stands for in a rotated, clipped update.
+    pub fn grid_unit(&self) -> f64 {
+        self.rounding.grid_unit()
     }
 
     /// The largest ε for which [`delta_loss`](Self::delta_loss) holds.
@@ -347,6 +373,13 @@ fn grid_units(terms: &DistributedTerms, stretch: f64, honest: f64) -> f64 {
     ((half - clients) / per_unit).min(MOST_GRID_UNITS)
 }
 
+/// ½·(D₂/(√h·σ) + τ·√d)², rounded up; τ at the most clients, so that it holds for whatever number survives.
+fn rho(terms: &DistributedTerms, rounding: &GridRounding, std_dev: f64, honest: f64) -> Option<Rho> {
+    let tau = tau(std_dev, terms.clients_max);
+    let root = rounding.l2_bound() / (honest.sqrt() * std_dev) + tau * (terms.dimension as f64).sqrt();
+    Rho::new(0.5 * root * root * (1.0 + 1e-12)).ok()
+}
+
 /// τ = 10·Σ_{k=1}^{n−1} exp(−2π²σ²·k/(k+1)), rounded up.
 fn tau(std_dev: f64, clients: u32) -> f64 {
     let exponent = -2.0 * std::f64::consts::PI.powi(2) * std_dev * std_dev;
@@ -375,6 +408,7 @@ mod tests {
             survivors_min: 30,
             colluding: 4,
             modulus_bits: 18,
+            most_participations: 10,
         }
     }
 
@@ -456,6 +490,23 @@ mod tests {
         assert!((rho.value() / expected - 1.0).abs() < 1e-9);
         // Against the Gaussian of the same noise multiplier, ½/z²: what rounding costs.
         assert!(rho.value() >= 0.5 && rho.value() < 0.5 * 1.01, "{}", rho.value());
+    }
+
+    #[test]
+    fn more_survivors_than_the_fewest_cost_less_and_are_not_charged() {
+        let mechanism = DistributedGaussian::new(terms()).unwrap();
+        let rho = |event| match event {
+            DpEvent::ZeroConcentrated { rho } => rho.value(),
+            other => panic!("{other:?}"),
+        };
+        let floor = rho(mechanism.event());
+        assert!((rho(mechanism.event_with(30)) - floor).abs() < 1e-12 * floor);
+        // 36 honest shares where 26 were counted on.
+        assert!((rho(mechanism.event_with(40)) * 36.0 / 26.0 / floor - 1.0).abs() < 1e-9);
+        assert!(
+            rho(mechanism.event_with(3)) <= floor * (1.0 + 1e-12),
+            "never opened"
+        );
     }
 
     #[test]
@@ -615,6 +666,10 @@ mod tests {
             },
             DistributedTerms {
                 modulus_bits: 19,
+                ..terms()
+            },
+            DistributedTerms {
+                most_participations: 11,
                 ..terms()
             },
         ];

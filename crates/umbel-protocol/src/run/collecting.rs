@@ -17,6 +17,8 @@ pub(super) struct Collecting {
     /// Who has reported, at the client's place in `cohort`.
     reported: Vec<bool>,
     sum: IntegerSum,
+    /// With secure aggregation, once it is known, how many clients are in the sum.
+    survivors: Option<u64>,
 }
 
 impl Collecting {
@@ -31,6 +33,7 @@ impl Collecting {
             n_invited: 0,
             reported,
             sum,
+            survivors: None,
         }
     }
 
@@ -50,6 +53,7 @@ impl Collecting {
             n_invited: 0,
             reported,
             sum,
+            survivors: None,
         }
     }
 
@@ -121,10 +125,27 @@ impl Collecting {
         Ok(update.into_buffer())
     }
 
+    /// Who is invited.
+    pub(super) fn cohort(&self) -> &[u64] {
+        &self.cohort
+    }
+
+    /// The round with this many clients in the sum that secure aggregation will open.
+    pub(super) fn with_survivors(mut self, survivors: u64) -> Self {
+        self.survivors = Some(survivors);
+        self
+    }
+
+    /// The round with the sum that secure aggregation opened.
+    pub(super) fn with_sum(mut self, sum: IntegerSum) -> Self {
+        self.sum = sum;
+        self
+    }
+
     pub(super) fn counts(&self) -> RoundCounts {
         RoundCounts {
             cohort: self.cohort.len() as u64,
-            reports: self.sum.n_added(),
+            reports: self.survivors.unwrap_or_else(|| self.sum.n_added()),
         }
     }
 

@@ -1,11 +1,11 @@
 //! The first record of a run's ledger.
 
-use umbel_accounting::ledger::{AdaptiveClipFacts, Header, MatrixFacts, to_hex};
+use umbel_accounting::ledger::{AdaptiveClipFacts, Header, MatrixFacts, SecureAggregationFacts, to_hex};
 use umbel_accounting::matrix::MatrixStrategy;
-use umbel_mechanisms::{Mechanism, NoiseKind, Provenance};
+use umbel_mechanisms::{Mechanism, NoiseLaw, Provenance};
 
 use super::{Sources, parameters_sha256};
-use crate::{Opening, PlanError, PrivacyUnit, RunPlan};
+use crate::{Opening, PlanError, PlanSettings, PrivacyUnit, RunPlan};
 
 /// What `plan` promises, as the ledger's header says it, and the opening of its commitment to the data. The writer of the
 /// ledger fills its public key in.
@@ -38,12 +38,13 @@ pub(super) fn header(
         most_charges: plan.most_charges(),
         matrix: matrix(&settings.mechanism),
         adaptive_clip: adaptive_clip(&settings.mechanism),
+        secure_aggregation: secure_aggregation(settings),
         clip_norm: settings.mechanism.clip_norm().value(),
         grid_unit: settings.mechanism.grid_unit(),
         noise: settings
             .mechanism
-            .noise_kind()
-            .map_or("none", NoiseKind::as_str)
+            .noise_law()
+            .map_or("none", NoiseLaw::as_str)
             .to_owned(),
         dimension: initial.len() as u64,
         delta: settings.delta.value(),
@@ -58,6 +59,23 @@ pub(super) fn header(
         initial_model_sha256: to_hex(&parameters_sha256(initial)),
     };
     Ok((header, opening))
+}
+
+/// Whose sums are opened.
+fn secure_aggregation(settings: &PlanSettings) -> Option<SecureAggregationFacts> {
+    let secure = settings.secure_aggregation?;
+    let noise_multiplier = match &settings.mechanism {
+        Mechanism::Distributed(mechanism) => Some(mechanism.terms().noise_multiplier.value()),
+        _ => None,
+    };
+    Some(SecureAggregationFacts {
+        protocol: secure.protocol().to_owned(),
+        clients_max: secure.clients_max.into(),
+        survivors_min: secure.survivors_min.into(),
+        colluding: secure.colluding.into(),
+        modulus_bits: secure.modulus_bits,
+        noise_multiplier,
+    })
 }
 
 /// The rule that the clip norm follows.

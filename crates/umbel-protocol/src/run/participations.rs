@@ -28,6 +28,16 @@ impl Participations {
             }
         });
     }
+
+    /// Takes back what [`admit`](Self::admit) counted: nothing was opened.
+    pub(super) fn withdraw(&mut self, cohort: &[u64]) {
+        for client in cohort {
+            let place = usize::try_from(*client).unwrap_or(usize::MAX);
+            if let Some(count) = self.counts.get_mut(place) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,6 +59,13 @@ mod tests {
             cohort
         });
         assert_eq!(admitted, [vec![0, 1], vec![1, 2], vec![0, 2], vec![], vec![]]);
+        let mut participations = Participations::new(Some(1), 5, 3).unwrap();
+        for _ in 0..3 {
+            let mut cohort = vec![0, 2];
+            participations.admit(&mut cohort);
+            participations.withdraw(&cohort);
+            assert_eq!(cohort, [0, 2], "what was not opened does not count");
+        }
         assert!(Participations::new(Some(5), 5, 3).is_none() && Participations::new(None, 5, 3).is_none());
     }
 }

@@ -18,6 +18,8 @@ pub struct Resumed {
     order: Order,
     /// Hash of the model of each released round.
     releases: Vec<(u64, Digest)>,
+    /// Of each round with secure aggregation, which attempt was charged.
+    attempts: Vec<(u64, u64)>,
 }
 
 /// Rounds that the ledger already holds, so that they are not charged again.
@@ -88,11 +90,14 @@ impl Resumed {
     pub fn new(ledger: &VerifiedLedger, checkpoint: Option<Checkpoint>) -> Self {
         let mut charged = 0;
         let mut counts_commitment = String::new();
-        let mut releases = Vec::new();
+        let (mut releases, mut attempts) = (Vec::new(), Vec::new());
         for record in ledger.records() {
             match record {
                 Body::Charge(charge) => {
                     charged = charge.round;
+                    if let Some(survivors) = &charge.survivors {
+                        attempts.push((charge.round, survivors.attempt));
+                    }
                     counts_commitment.clone_from(&charge.counts_commitment);
                 }
                 // A text that is no hash becomes zeros, which no model has.
@@ -110,6 +115,7 @@ impl Resumed {
             open_round: None,
             order: ledger.order(),
             releases,
+            attempts,
         }
     }
 }
@@ -212,8 +218,11 @@ impl Run {
         if simulated && run.participations.is_some() {
             // The same coins count the same participations again.
             for round in 1..=resumed_at {
+                let charged = resumed.attempts.iter().find(|(other, _)| *other == round);
+                run.attempt = charged.map_or(0, |(_, attempt)| *attempt);
                 drop(run.draw_cohort(RoundId(round)));
             }
+            run.attempt = 0;
         }
         let next = match resumed.order {
             Order::Reserved { round } => match open {
@@ -311,6 +320,7 @@ fn same_plan(recorded: &Header, now: &Header) -> Result<(), ResumeError> {
         most_charges,
         matrix,
         adaptive_clip,
+        secure_aggregation,
         clip_norm,
         grid_unit,
         noise,

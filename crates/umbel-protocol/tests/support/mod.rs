@@ -45,6 +45,7 @@ pub fn settings() -> PlanSettings {
         mechanism: CentralGaussian::new(clip_norm(), multiplier, NoiseKind::Rounded, 8.0)
             .unwrap()
             .into(),
+        secure_aggregation: None,
         strategy: StrategySpec::FedAvg,
         accountant: AccountantKind::Rdp,
         delta: Delta::new(1e-3).unwrap(),

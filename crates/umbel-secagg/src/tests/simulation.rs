@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::config;
-use crate::{Abort, DropoutRates, LastStep, RoundConfig, SimulatedClient, SimulatedFederation, Topology};
+use crate::{
+    Abort, Confirmed, DropoutRates, LastStep, RoundConfig, SimulatedClient, SimulatedFederation, Topology,
+};
 
 fn input(dimension: usize) -> impl Fn(u64) -> Vec<i64> + Sync {
     move |client| {
@@ -46,8 +48,9 @@ proptest! {
         let terms = RoundConfig { dimension: 50, modulus_bits: bits, colluding: 0, survivors_min: 8, ..config(14, topology) };
         let last_steps: Vec<LastStep> = steps.iter().map(|step| STEPS[*step]).collect();
         let federation = SimulatedFederation::new([1; 32], n_threads);
-        let real = federation.attempt(&terms, &clients(&last_steps), input(50));
-        let ideal = SimulatedFederation::new([1; 32], 1).ideal(&terms, &clients(&last_steps), input(50));
+        let real = federation.attempt(&terms, &clients(&last_steps), input(50)).and_then(Confirmed::open);
+        let one = SimulatedFederation::new([1; 32], 1);
+        let ideal = one.ideal(&terms, &clients(&last_steps), input(50)).and_then(Confirmed::open);
         prop_assert_eq!(real, ideal);
     }
 }
@@ -77,6 +80,14 @@ fn a_regular_graph_aborts_where_the_ideal_does() {
             .collect();
         let real = federation.attempt(&terms, &clients(&last_steps), input(8));
         let ideal = federation.ideal(&terms, &clients(&last_steps), input(8));
+        let survivors = |confirmed: &Result<Confirmed<'_>, Abort>| {
+            confirmed
+                .as_ref()
+                .map(|confirmed| confirmed.survivors().to_vec())
+                .ok()
+        };
+        assert_eq!(survivors(&real), survivors(&ideal), "known before the charge");
+        let (real, ideal) = (real.and_then(Confirmed::open), ideal.and_then(Confirmed::open));
         assert_eq!(real, ideal, "{n_vanishing} vanish");
         outcomes[usize::from(real.is_err())] += 1;
     }
@@ -93,6 +104,7 @@ fn a_sum_of_the_wrong_clients_would_be_seen() {
     last_steps[3] = LastStep::Shares;
     let sum = SimulatedFederation::new([3; 32], 2)
         .attempt(&terms, &clients(&last_steps), input(50))
+        .and_then(Confirmed::open)
         .unwrap();
     let expected: Vec<i64> = (0..50)
         .map(|j| (0..9).filter(|i| *i != 3).map(|i| input(50)(5 + 3 * i)[j]).sum())

@@ -193,11 +193,15 @@ fn spent(spent: &Spent) -> String {
     let lower = spent
         .pld_lower
         .map_or_else(String::new, |lower| format!(", at least {lower:.4}"));
-    format!(
-        "ε at most {} (pld){lower}; at most {} (rdp)",
-        shown(spent.pld),
-        shown(spent.rdp)
-    )
+    match (spent.pld, spent.rdp) {
+        // Discrete noise of clients is nothing that one-dimensional privacy losses account for.
+        (None, Some(_)) => format!("ε at most {} (rdp); pld has no bound", shown(spent.rdp)),
+        (pld, rdp) => format!(
+            "ε at most {} (pld){lower}; at most {} (rdp)",
+            shown(pld),
+            shown(rdp)
+        ),
+    }
 }
 
 /// A bound with four digits after the point, rounded up.

@@ -4,7 +4,7 @@ mod words;
 
 use serde::Serialize;
 use umbel_accounting::{accountant, calibrate};
-use umbel_experiment::{AdaptiveClipFacts, FtrlFacts, LocalFacts};
+use umbel_experiment::{AdaptiveClipFacts, AggregationFacts, FtrlFacts, LocalFacts};
 use umbel_sim::Prepared;
 
 use super::attacker::Attacker;
@@ -59,6 +59,9 @@ struct Explanation {
     /// Of noise that clients add, what each does.
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<LocalFacts>,
+    /// Where the server sees sums only, whose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secure_aggregation: Option<AggregationFacts>,
     parameters: u64,
     by_rounds: Vec<Growth>,
     attacker: Attacker,
@@ -143,11 +146,12 @@ impl Explanation {
             clipped_by_layer: prepared.layer_clip.is_some(),
             adaptive_clip: prepared.adaptive_clip(),
             noise_multiplier: mechanism.noise_multiplier().map(|multiplier| multiplier.value()),
-            noise: mechanism.noise_kind().map_or("none", |kind| kind.as_str()),
+            noise: mechanism.noise_law().map_or("none", |kind| kind.as_str()),
             noise_std_dev,
             total_noise_std_dev,
             ftrl: prepared.ftrl(),
             local: prepared.local(),
+            secure_aggregation: prepared.secure_aggregation(),
             parameters: prepared.initial.len() as u64,
             by_rounds,
             attacker: Attacker::new(accountant.as_ref(), base_rate)?,

@@ -1,7 +1,7 @@
 //! An experiment's promise in plain words.
 
 use umbel_accounting::{Epsilon, EpsilonBounds};
-use umbel_experiment::LocalFacts;
+use umbel_experiment::{AggregationFacts, LocalFacts};
 use umbel_mechanisms::CentralGaussian;
 
 use super::Explanation;
@@ -11,6 +11,7 @@ use crate::commands::budget::number::{self, near, text, upper, whole};
 pub(super) fn knows(unit: &str, trust: &str, sampling: &str) -> anyhow::Result<()> {
     match (unit, trust, sampling) {
         ("client", "central", "poisson" | "turns") | ("client" | "example", "local", "poisson") => Ok(()),
+        ("client", "distributed", "poisson") => Ok(()),
         _ => anyhow::bail!(
             "there are no words yet for unit \"{unit}\", trust \"{trust}\" and {sampling} sampling"
         ),
@@ -28,7 +29,7 @@ impl Explanation {
                 "\nε does not grow with rounds: the whole run is charged with its first round".to_owned(),
             );
         } else {
-            let of = if self.local.is_some() {
+            let of = if self.local.is_some() || self.trust == "distributed" {
                 "rounds that a client takes part in"
             } else {
                 "rounds"
@@ -43,6 +44,14 @@ impl Explanation {
         let (unknown, seen) = match (self.trust, self.unit) {
             ("local", "example") => ("whether one example is there", "everything that is sent"),
             ("local", _) => ("which of two data sets one client has", "everything that is sent"),
+            ("distributed", _) => (
+                "whether one client's update counted or was zero",
+                "every opened sum and every released model",
+            ),
+            _ if self.secure_aggregation.is_some() => (
+                "whether one client's update counted or was zero",
+                "every released model",
+            ),
             _ => ("whether one client took part", "every released model"),
         };
         lines.push(format!(
@@ -115,6 +124,9 @@ impl Explanation {
         match (self.trust, self.unit) {
             ("local", "example") => "one example of a client is there or not",
             ("local", _) => "a client has these data or any other; that it takes part is not protected",
+            _ if self.secure_aggregation.is_some() => {
+                "a client's update counts, or counts as zero; that it takes part is not protected"
+            }
             _ => "whether the client took part at all is protected",
         }
     }
@@ -126,6 +138,12 @@ impl Explanation {
             }
             ("local", _) => {
                 "whoever sees everything that a client sends learns almost the same whatever data it has"
+            }
+            ("distributed", _) => {
+                "whoever sees every opened sum and released model learns almost the same whatever data any one client has"
+            }
+            _ if self.secure_aggregation.is_some() => {
+                "whoever sees every released model learns almost the same whatever data any one client has"
             }
             _ => "whoever sees every released model learns almost the same with or without any one client",
         }
@@ -141,6 +159,9 @@ impl Explanation {
     fn against_whom(&self) -> &'static str {
         match self.trust {
             "local" => "everyone, the server and all other clients together included",
+            "distributed" => {
+                "everyone, the server included, with the help of as many clients as are assumed to collude"
+            }
             _ => "everyone who sees the models, of all rounds too, but not the server",
         }
     }
@@ -150,6 +171,17 @@ impl Explanation {
             "local" => format!(
                 "  trusting whom  nobody ({}): each client clips and adds noise before anything leaves it",
                 self.trust
+            ),
+            "distributed" => format!(
+                "  trusting whom  {} ({}): {}",
+                "enough of the clients",
+                self.trust,
+                self.secure_aggregation.as_ref().map_or_else(String::new, honest)
+            ),
+            _ if self.secure_aggregation.is_some() => format!(
+                "  trusting whom  the server ({}): it sees every sum without noise, no single update, and adds the noise; {}",
+                self.trust,
+                self.secure_aggregation.as_ref().map_or_else(String::new, honest)
             ),
             _ => format!(
                 "  trusting whom  the server ({}): it sees every update{}",
@@ -177,6 +209,18 @@ impl Explanation {
                  probability {rate}, {cohort} expected",
                 self.rounds, ftrl.participations, ftrl.separation
             ),
+            None if self.local.is_none() && self.secure_aggregation.is_some() => {
+                let most = self
+                    .secure_aggregation
+                    .as_ref()
+                    .and_then(|secure| secure.max_participations);
+                let cap = most.map_or_else(String::new, |most| format!(", in at most {most} of them"));
+                format!(
+                    "each client joins each of the {} rounds with probability {rate}, {cohort} expected{cap}; nothing is gained from that, \
+                     as everybody may see who takes part",
+                    self.rounds
+                )
+            }
             None if self.local.is_some() => format!(
                 "each client joins each of the {} rounds with probability {rate}, {cohort} expected, in at most {} of them; nothing \
                  is gained from that, as everybody may see who takes part",
@@ -243,6 +287,14 @@ impl Explanation {
             ]);
             return lines;
         }
+        if let Some(secure) = self
+            .secure_aggregation
+            .as_ref()
+            .filter(|_| self.trust == "distributed")
+        {
+            lines.extend(self.shares_of_noise(secure, multiplier));
+            return lines;
+        }
         lines.extend([
             format!(
                 "  on each of the {} parameters of a round's sum comes Gaussian noise ({}) of standard deviation {}: noise \
@@ -262,6 +314,34 @@ impl Explanation {
             ),
         ]);
         lines
+    }
+
+    /// What each client adds, and what is counted on.
+    fn shares_of_noise(&self, secure: &AggregationFacts, multiplier: f64) -> [String; 3] {
+        let share = secure.client_noise_multiplier.unwrap_or(f64::NAN);
+        let honest = secure.survivors_min - secure.colluding;
+        [
+            format!(
+                "  it is rotated at random, rounded to integers of which the clip norm is {} units, and each of the {} parameters gets the \
+                 client's own share of the noise ({} Gaussian): {} × clip norm; sums are modulo 2^{}",
+                near(secure.clip_norm_grid_units.unwrap_or(f64::NAN)),
+                self.parameters,
+                self.noise,
+                near(share),
+                secure.modulus_bits
+            ),
+            format!(
+                "  charged are the shares of the fewest that can be relied on, {honest} honest ones of {} survivors: together noise \
+                 multiplier {}; what more survivors add is not counted",
+                secure.survivors_min,
+                near(multiplier)
+            ),
+            format!(
+                "  divided by the cohort of {}, as many shares are {} on each parameter of the mean update",
+                text(self.cohort),
+                near(self.noise_std_dev)
+            ),
+        ]
     }
 
     /// What each client does.
@@ -303,4 +383,15 @@ impl Explanation {
         ));
         lines
     }
+}
+
+/// How many clients of a sum must be honest.
+fn honest(secure: &AggregationFacts) -> String {
+    format!(
+        "of the {} to {} clients in a sum at most {} may help the server, so {} % of the fewest are honest",
+        secure.survivors_min,
+        secure.clients_max,
+        secure.colluding,
+        near(100.0 * secure.honest_share)
+    )
 }
