@@ -240,6 +240,21 @@ fn what_no_score_is_sound_for_is_refused_with_the_reason() {
         "{}",
         outcome.stderr
     );
+    // Nobody sees a report there, so nothing could be played or left out.
+    for command in ["attack", "membership"] {
+        let args = [
+            command,
+            "experiment.toml",
+            "--set",
+            "secure_aggregation.enabled=true",
+        ];
+        let outcome = audit(&folder, &args);
+        assert!(
+            outcome.failure(1).contains("shows no single report"),
+            "{}",
+            outcome.stderr
+        );
+    }
     let args = ["mechanism", "experiment.toml", "--set", "privacy.trust=local"];
     assert!(audit(&folder, &args).failure(1).contains("umbel audit attack"));
 }

@@ -7,7 +7,7 @@ use umbel_accounting::AccountingError;
 use umbel_accounting::ledger::Body;
 use umbel_experiment::Experiment;
 use umbel_mechanisms::{CentralGaussian, Mechanism, MechanismError};
-use umbel_protocol::{CommitmentKey, Opening, PlanError, RoundId};
+use umbel_protocol::{CommitmentKey, Opening, PlanError, RoundId, RunPlan};
 use umbel_sim::{Prepared, Recorder, SimulateError, Step, World};
 
 use crate::canaries::TooFewDimensions;
@@ -196,6 +196,18 @@ fn attack_with(
         differs: scene.differs,
         not_covered: prepared.not_covered().into_iter().map(str::to_owned).collect(),
     })
+}
+
+/// Refuses a run in which nobody sees a client's report, which every attack here plays or replaces.
+pub(crate) fn check_reports_are_seen(plan: &RunPlan) -> Result<(), AttackError> {
+    match plan.settings().secure_aggregation {
+        None => Ok(()),
+        Some(_) => Err(AttackError::Unsupported {
+            reason: "a run with secure aggregation shows no single report; set secure_aggregation.enabled = false, which under trust \
+                     \"central\" and \"local\" adds the same noise to the same sum"
+                .to_owned(),
+        }),
+    }
 }
 
 /// The mechanism, if it is independent Gaussian noise on each round's sum at a fixed clip norm: what `audit mechanism` applies.

@@ -228,6 +228,6 @@ fn best_weights(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn to_f64(n: usize) -> f64 {
+pub(crate) fn to_f64(n: usize) -> f64 {
     n as f64
 }

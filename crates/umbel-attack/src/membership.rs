@@ -18,7 +18,7 @@ use umbel_train::{Batch, Workspace};
 
 use self::likelihood::log_likelihood_ratios;
 pub use self::roc::{Roc, RocPoint};
-use crate::attack::{AttackError, Unrecorded};
+use crate::attack::{AttackError, Unrecorded, check_reports_are_seen};
 use crate::estimate::{Confidence, one_run_epsilon};
 use crate::guessing::guesses;
 use crate::outcome::GuessCounts;
@@ -96,6 +96,7 @@ pub fn membership(
     progress: impl FnMut(u64, u64) + Send,
     stop: &AtomicBool,
 ) -> Result<Membership, AttackError> {
+    check_reports_are_seen(&prepared.plan)?;
     let plan = prepared.plan.settings();
     if plan.unit != PrivacyUnit::Client {
         return Err(AttackError::Unsupported {

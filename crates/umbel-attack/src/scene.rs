@@ -8,7 +8,7 @@ use umbel_mechanisms::{
 use umbel_protocol::{ClientId, PlanSettings, RunPlan, Sampling, StrategySpec};
 use umbel_sim::Prepared;
 
-use crate::attack::{AttackError, AttackSettings};
+use crate::attack::{AttackError, AttackSettings, check_reports_are_seen};
 use crate::canaries::Canaries;
 use crate::claim::Claim;
 use crate::family::Family;
@@ -57,13 +57,7 @@ impl Scene {
     /// What `settings` make of a prepared experiment. Refuses what no attack here is sound for, with the reason.
     pub(crate) fn new(prepared: &Prepared, settings: &AttackSettings) -> Result<Self, AttackError> {
         let plan = &prepared.plan;
-        if plan.settings().secure_aggregation.is_some() {
-            return Err(AttackError::Unsupported {
-                reason: "a run with secure aggregation shows no single report; set secure_aggregation.enabled = false, which under trust \
-                         \"central\" and \"local\" adds the same noise to the same sum"
-                    .to_owned(),
-            });
-        }
+        check_reports_are_seen(plan)?;
         let mut scene = match &plan.settings().mechanism {
             Mechanism::Gaussian(mechanism) => central(prepared, settings, mechanism)?,
             Mechanism::Adaptive(mechanism) => adaptive(prepared, settings, mechanism)?,

@@ -575,12 +575,14 @@ impl Run {
             self.plan
                 .sampling()
                 .cohort(&self.sources.cohort, coins_of(round, self.attempt), population);
-        if let Some(participations) = &mut self.participations {
-            participations.admit(&mut cohort);
-        }
-        if let Some(secure) = &self.plan.settings().secure_aggregation {
-            // Who takes part is no secret here, so any rule will do.
-            cohort.truncate(secure.clients_max as usize);
+        // With secure aggregation who takes part is no secret, so any rule for who is left out will do.
+        let secure = &self.plan.settings().secure_aggregation;
+        let room = secure
+            .as_ref()
+            .map_or(usize::MAX, |secure| secure.clients_max as usize);
+        match &mut self.participations {
+            Some(participations) => participations.admit(&mut cohort, room),
+            None => cohort.truncate(room),
         }
         cohort
     }

@@ -254,7 +254,7 @@ impl<'a> World<'a> {
             run,
             clock: Timestamp::default(),
             workers,
-            secure: SecureWorld::new(prepared, n_threads),
+            secure: SecureWorld::new(prepared, seeds, n_threads),
             clients_trained: 0,
             examples_seen: 0,
         })

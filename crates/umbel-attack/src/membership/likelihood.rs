@@ -1,5 +1,7 @@
 //! What a statistic looks like with and without a target, and which of the two it looks more like.
 
+use crate::checks::to_f64;
+
 /// So many runs on each side let a target have variances of its own; with fewer all targets share one for each side (Carlini et al.
 /// 2022, section IV-C).
 const OWN_VARIANCE: usize = 32;
@@ -63,11 +65,6 @@ fn pooled_variance<'a>(lists: impl Iterator<Item = &'a Vec<f64>>) -> f64 {
 
 fn log_density(x: f64, mean: f64, variance: f64) -> f64 {
     -0.5 * ((x - mean).powi(2) / variance + variance.ln())
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn to_f64(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

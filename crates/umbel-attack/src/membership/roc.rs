@@ -3,6 +3,8 @@
 use serde::Serialize;
 use umbel_accounting::tradeoff::TradeOff;
 
+use crate::checks::to_f64;
+
 /// False-positive rates that are looked at.
 const RATES: [f64; 4] = [0.001, 0.01, 0.1, 0.5];
 
@@ -70,11 +72,6 @@ impl Roc {
             points: points.collect(),
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn to_f64(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

@@ -15,13 +15,16 @@ impl Participations {
         Some(Self { most, counts })
     }
 
-    /// Takes the clients out of `cohort` that have used up their participations, and counts one for each that is left.
-    pub(super) fn admit(&mut self, cohort: &mut Vec<u64>) {
+    /// Takes the clients out of `cohort` that have used up their participations, and those beyond the first `room` that have not;
+    /// counts one for each that is left.
+    pub(super) fn admit(&mut self, cohort: &mut Vec<u64>, room: usize) {
+        let mut admitted = 0;
         cohort.retain(|client| {
             let place = usize::try_from(*client).unwrap_or(usize::MAX);
             match self.counts.get_mut(place) {
-                Some(count) if *count < self.most => {
+                Some(count) if *count < self.most && admitted < room => {
                     *count += 1;
+                    admitted += 1;
                     true
                 }
                 _ => false,
@@ -55,17 +58,26 @@ mod tests {
             vec![0, 1, 2],
         ];
         let admitted = cohorts.map(|mut cohort| {
-            participations.admit(&mut cohort);
+            participations.admit(&mut cohort, 3);
             cohort
         });
         assert_eq!(admitted, [vec![0, 1], vec![1, 2], vec![0, 2], vec![], vec![]]);
         let mut participations = Participations::new(Some(1), 5, 3).unwrap();
         for _ in 0..3 {
             let mut cohort = vec![0, 2];
-            participations.admit(&mut cohort);
+            participations.admit(&mut cohort, 3);
             participations.withdraw(&cohort);
             assert_eq!(cohort, [0, 2], "what was not opened does not count");
         }
+        let admitted = [vec![0, 1, 2], vec![0, 1, 2]].map(|mut cohort| {
+            participations.admit(&mut cohort, 2);
+            cohort
+        });
+        assert_eq!(
+            admitted,
+            [vec![0, 1], vec![2]],
+            "who found no room does not count"
+        );
         assert!(Participations::new(Some(5), 5, 3).is_none() && Participations::new(None, 5, 3).is_none());
     }
 }

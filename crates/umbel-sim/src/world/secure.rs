@@ -29,13 +29,13 @@ pub(super) struct SecureWorld {
 }
 
 impl SecureWorld {
-    pub(super) fn new(prepared: &Prepared, n_threads: usize) -> Option<Self> {
+    /// What is random comes from `seed`, as everything else in the world does. Nothing where the server adds up reports itself.
+    pub(super) fn new(prepared: &Prepared, seed: SimulationSeed, n_threads: usize) -> Option<Self> {
         let terms = prepared.plan.settings().secure_aggregation?;
         let dropouts = prepared
             .experiment
             .secure_aggregation
             .map_or_else(DropoutSettings::default, |settings| settings.dropouts);
-        let seed = SimulationSeed::new(prepared.seed);
         Some(Self {
             federation: SimulatedFederation::new(seed.derive(Purpose::Mask, 0, 0), n_threads),
             terms,
