@@ -11,6 +11,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
+use umbel_wire::LEDGER_RECORDS_HEADER;
 use umbel_wire::limits::MAX_MESSAGE_BYTES;
 use umbel_wire::proto::LedgerRequest;
 use umbel_wire::proto::federation_client::FederationClient;
@@ -21,9 +22,6 @@ use crate::round::{explain, may_pass};
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What names the number of records in a plain answer.
-const RECORDS_HEADER: &str = "umbel-ledger-records";
 
 /// Where a ledger is read from.
 #[derive(Debug)]
@@ -163,7 +161,7 @@ async fn plain(host: &str, port: u16, from: u64) -> Result<LedgerPage, SourceErr
     let status = answer.status();
     let records = answer
         .headers()
-        .get(RECORDS_HEADER)
+        .get(LEDGER_RECORDS_HEADER)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse().ok());
     let body = Limited::new(answer.into_body(), MAX_MESSAGE_BYTES)

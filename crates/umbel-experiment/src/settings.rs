@@ -352,13 +352,8 @@ fn check_unit(
     training: &TrainingSettings,
     federation: &FederationSettings,
 ) -> Result<(), SettingError> {
-    let conflict = |first: &str, second: &str, reason: &str| {
-        Err(SettingError::Conflict {
-            first: first.to_owned(),
-            second: second.to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
+    let conflict =
+        |first: &str, second: &str, reason: &str| Err(SettingError::conflict(first, second, reason));
     match (privacy.unit, training.private_steps) {
         (UnitSettings::Example, None) => {
             return Err(SettingError::Missing {

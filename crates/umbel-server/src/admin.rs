@@ -18,15 +18,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::debug;
+use umbel_wire::LEDGER_RECORDS_HEADER;
 
 use crate::metrics;
 use crate::view::{Shared, Stage};
 
 /// Connections at a time: the page is for few eyes.
 const MAX_CONNECTIONS: usize = 32;
-
-/// How many records the ledger has, beside some of its lines.
-const RECORDS_HEADER: &str = "umbel-ledger-records";
 
 const PAGE: &str = include_str!("admin/page.html");
 
@@ -113,7 +111,9 @@ async fn ledger(shared: &Shared, query: Option<&str>) -> Response<Full<Bytes>> {
     match shared.feed.page(from).await {
         Ok(page) => {
             let mut answer = response(StatusCode::OK, "application/jsonl", page.lines);
-            answer.headers_mut().insert(RECORDS_HEADER, page.records.into());
+            answer
+                .headers_mut()
+                .insert(LEDGER_RECORDS_HEADER, page.records.into());
             answer
         }
         Err(error) => response(

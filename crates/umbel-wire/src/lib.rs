@@ -40,6 +40,9 @@ pub mod transfer;
 pub mod transport;
 pub mod vector;
 
+/// What names the number of a ledger's records beside a page of its lines, where it is served as plain HTTP.
+pub const LEDGER_RECORDS_HEADER: &str = "umbel-ledger-records";
+
 pub use error::{DecodeError, EncodeError};
 pub use invitation::{IncomingInvitation, OutgoingInvitation};
 pub use moment::{decode_moment, encode_moment};

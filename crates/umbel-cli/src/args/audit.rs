@@ -5,9 +5,9 @@ mod watch;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::attack::{AttackArgs, BoundMethod, MechanismArgs, MembershipArgs};
+pub(crate) use self::attack::{AttackArgs, AttackedArgs, BoundMethod, MechanismArgs, MembershipArgs};
 pub(crate) use self::watch::WatchArgs;
 
 /// Check what a run spent, from its ledger, and measure what leaks.
@@ -43,6 +43,22 @@ pub(crate) struct ShowArgs {
     pub(crate) json: bool,
 }
 
+/// What somebody outside of a run vouches for.
+#[derive(Debug, Args)]
+pub(crate) struct AnchorArgs {
+    /// The signer's key, known from elsewhere: its fingerprint or all 64 digits.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) key: Option<String>,
+
+    /// SHA-256 of the plan that was agreed on before the run.
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) plan: Option<String>,
+
+    /// Files of signed ledger heads, of kept ledger lines, or histories that clients hold.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) receipts: Vec<PathBuf>,
+}
+
 /// Verify a run directory offline: exit code 0 if everything fits, 1 if not, with record and reason.
 ///
 /// Checked are the ledger's chain, signatures and order, each claimed epsilon against two accountants, the plan against the
@@ -58,17 +74,8 @@ pub(crate) struct VerifyArgs {
     #[arg(value_name = "RUN_DIR")]
     pub(crate) run: PathBuf,
 
-    /// The signer's key, known from elsewhere: its fingerprint or all 64 digits.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) key: Option<String>,
-
-    /// SHA-256 of the plan that was agreed on before the run.
-    #[arg(long, value_name = "SHA256")]
-    pub(crate) plan: Option<String>,
-
-    /// Files of signed ledger heads, of kept ledger lines, or histories that clients hold.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub(crate) receipts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) anchors: AnchorArgs,
 
     /// The file of the budget that the run shares with others [default: where its experiment says].
     #[arg(long, value_name = "FILE")]
@@ -111,11 +118,6 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "P", num_args = 1.., default_values_t = [0.5, 0.1, 0.01])]
     pub(crate) base_rate: Vec<f64>,
 
-    /// The signer's key, known from elsewhere: its fingerprint or all 64 digits.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) key: Option<String>,
-
-    /// Files of signed ledger heads, of kept ledger lines, or histories that clients hold.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub(crate) receipts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) anchors: AnchorArgs,
 }

@@ -83,13 +83,8 @@ pub(super) fn read(federation: &mut Section) -> Result<Option<EarlyStopping>, Se
 
 /// Whether to stop must be decided on public examples, and only there.
 pub(super) fn check(early_stopping: Option<EarlyStopping>, data: &DataSettings) -> Result<(), SettingError> {
-    let conflict = |second: &str, reason: &str| {
-        Err(SettingError::Conflict {
-            first: "data.validation.examples".to_owned(),
-            second: second.to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
+    let conflict =
+        |second: &str, reason: &str| Err(SettingError::conflict("data.validation.examples", second, reason));
     match (early_stopping, &data.validation) {
         (None, None) => Ok(()),
         (Some(_), None) => Err(SettingError::Missing {

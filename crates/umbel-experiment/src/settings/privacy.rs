@@ -388,13 +388,8 @@ pub(super) fn privacy(root: &mut Section, directory: &Path) -> Result<PrivacySet
         });
     }
     if trust == TrustSettings::Local {
-        let conflict = |first: &str, reason: &str| {
-            Err(SettingError::Conflict {
-                first: first.to_owned(),
-                second: "privacy.trust".to_owned(),
-                reason: reason.to_owned(),
-            })
-        };
+        let conflict =
+            |first: &str, reason: &str| Err(SettingError::conflict(first, "privacy.trust", reason));
         if matches!(clip_norm, ClipSettings::Adaptive { .. }) {
             let reason = "an adaptive clip norm follows a count that a trusted server noises; with \"local\" give a number";
             return conflict("privacy.clip_norm", reason);
@@ -406,13 +401,8 @@ pub(super) fn privacy(root: &mut Section, directory: &Path) -> Result<PrivacySet
         }
     }
     if matches!(clip_norm, ClipSettings::Adaptive { .. }) {
-        let conflict = |second: &str, reason: &str| {
-            Err(SettingError::Conflict {
-                first: "privacy.clip_norm".to_owned(),
-                second: second.to_owned(),
-                reason: reason.to_owned(),
-            })
-        };
+        let conflict =
+            |second: &str, reason: &str| Err(SettingError::conflict("privacy.clip_norm", second, reason));
         if noise_level == NoiseLevel::DangerousNone {
             let reason =
                 "an adaptive clip norm follows a noisy count, and without noise there is none; give a number";
@@ -533,11 +523,7 @@ fn noise_level(section: &mut Section) -> Result<NoiseLevel, SettingError> {
     let dangerous = section.flag("dangerous_no_noise")?.unwrap_or(false);
     let conflict = |section: &Section, first: &str, second: &str, reason: &str| {
         let (first, second) = (section.name(first), section.name(second));
-        Err(SettingError::Conflict {
-            first,
-            second,
-            reason: reason.to_owned(),
-        })
+        Err(SettingError::conflict(first, second, reason))
     };
     for other in ["epsilon", "noise_multiplier", "max_epsilon"] {
         if dangerous && section.has(other) {

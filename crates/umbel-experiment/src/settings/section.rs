@@ -49,6 +49,17 @@ pub enum SettingError {
     },
 }
 
+impl SettingError {
+    /// Two settings, by their full names, that exclude each other, why, and what to do.
+    pub(crate) fn conflict(first: impl Into<String>, second: impl Into<String>, reason: &str) -> Self {
+        Self::Conflict {
+            first: first.into(),
+            second: second.into(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 /// One table, whose keys have been checked against those that are known. Each reading call takes a key out.
 #[derive(Debug)]
 pub struct Section {

@@ -197,13 +197,8 @@ pub(super) fn check_aggregation(
     privacy: &PrivacySettings,
     secure: Option<&SecureAggregationSettings>,
 ) -> Result<(), SettingError> {
-    let conflict = |first: &str, second: &str, reason: &str| {
-        Err(SettingError::Conflict {
-            first: first.to_owned(),
-            second: second.to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
+    let conflict =
+        |first: &str, second: &str, reason: &str| Err(SettingError::conflict(first, second, reason));
     let is_distributed = privacy.trust == TrustSettings::Distributed;
     if is_distributed && secure.is_none() {
         return Err(SettingError::Value {
@@ -234,13 +229,7 @@ pub(super) fn check_aggregation(
 
 /// What the discrete mechanism of the clients does not do.
 fn check_distributed(privacy: &PrivacySettings) -> Result<(), SettingError> {
-    let conflict = |first: &str, reason: &str| {
-        Err(SettingError::Conflict {
-            first: first.to_owned(),
-            second: "privacy.trust".to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
+    let conflict = |first: &str, reason: &str| Err(SettingError::conflict(first, "privacy.trust", reason));
     if privacy.unit == UnitSettings::Example {
         let reason = "with unit \"example\" each client protects its examples by its own noise: use trust \"local\", and secure aggregation \
                       hides what it sends";

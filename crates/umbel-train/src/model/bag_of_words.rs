@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ModelError;
 use super::chain::Chain;
-use super::layer::{BagOfWords, Layer};
+use super::layer::{Layer, TokenSum, TokenValues};
 use super::loss::Loss;
 
 /// Logistic regression on how often each word occurs, weighted, in proportion: one sigmoid for two classes, else a softmax. It
@@ -26,17 +26,13 @@ pub(super) fn build(
         weights.is_none_or(|weights| weights.len() == n_tokens),
         "a weight for each token"
     );
-    let loss = if n_classes == 2 {
-        Loss::BinaryCrossEntropy
-    } else {
-        Loss::SoftmaxCrossEntropy
-    };
+    let loss = Loss::cross_entropy(n_classes);
     super::check_size(&[n_tokens, n_classes])?;
-    let output: Box<dyn Layer> = Box::new(BagOfWords {
+    let output: Box<dyn Layer> = Box::new(TokenSum {
         n_tokens,
         length,
-        n_outputs: loss.n_values(n_classes),
-        weights: weights.cloned(),
+        width: loss.n_values(n_classes),
+        values: TokenValues::Unit(weights.cloned()),
     });
     Chain::new(vec![("output".to_owned(), output)], loss, n_classes)
 }

@@ -20,13 +20,11 @@
 
 mod activation;
 mod attention;
-mod bag_of_words;
 mod channels_last;
 mod convolution;
 mod dense;
 mod dropout;
 mod embedding;
-mod embedding_mean;
 mod layer_norm;
 mod lstm;
 mod max_pool;
@@ -34,19 +32,18 @@ mod mean_pool;
 mod positions;
 mod residual;
 mod sequence_dense;
+mod token_sum;
 
 use super::clipping::PerExample;
 use crate::rng::TrainingRng;
 
 pub use self::activation::Activation;
 pub(super) use self::attention::Attention;
-pub(super) use self::bag_of_words::BagOfWords;
 pub(super) use self::channels_last::ChannelsLast;
 pub(super) use self::convolution::Convolution;
 pub(super) use self::dense::{Dense, Initial};
 pub(super) use self::dropout::Dropout;
 pub(super) use self::embedding::Embedding;
-pub(super) use self::embedding_mean::EmbeddingMean;
 pub(super) use self::layer_norm::LayerNorm;
 pub(super) use self::lstm::Lstm;
 pub(super) use self::max_pool::MaxPool;
@@ -54,6 +51,7 @@ pub(super) use self::mean_pool::MeanPool;
 pub(super) use self::positions::Positions;
 pub(super) use self::residual::Residual;
 pub(super) use self::sequence_dense::SequenceDense;
+pub(super) use self::token_sum::{TokenSum, TokenValues};
 
 /// One part of a chain. All slices of parameters and gradients are the layer's own.
 pub(super) trait Layer: std::fmt::Debug + Send + Sync {

@@ -16,6 +16,14 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// One sigmoid for two classes, else a softmax.
+    pub(super) fn cross_entropy(n_classes: usize) -> Self {
+        match n_classes {
+            2 => Self::BinaryCrossEntropy,
+            _ => Self::SoftmaxCrossEntropy,
+        }
+    }
+
     /// Values that a model gives for `n_classes`.
     pub(super) fn n_values(self, n_classes: usize) -> usize {
         match self {

@@ -25,11 +25,7 @@ pub(super) fn build(
         });
     }
     super::check_size(&[length, width, units, 16])?;
-    let loss = if n_classes == 2 {
-        Loss::BinaryCrossEntropy
-    } else {
-        Loss::SoftmaxCrossEntropy
-    };
+    let loss = Loss::cross_entropy(n_classes);
     let embedding = Embedding {
         n_tokens,
         length,

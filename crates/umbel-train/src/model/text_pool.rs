@@ -1,7 +1,7 @@
 //! The text classifier that averages embeddings.
 
 use super::chain::Chain;
-use super::layer::{Dense, Dropout, EmbeddingMean, Initial, Layer};
+use super::layer::{Dense, Dropout, Initial, Layer, TokenSum, TokenValues};
 use super::loss::Loss;
 use super::{Activation, ModelError};
 
@@ -28,15 +28,12 @@ pub(super) fn build(
     if !(0.0..1.0).contains(&dropout) {
         return Err(ModelError::Dropout { got: dropout });
     }
-    let loss = if n_classes == 2 {
-        Loss::BinaryCrossEntropy
-    } else {
-        Loss::SoftmaxCrossEntropy
-    };
-    let embedding = EmbeddingMean {
+    let loss = Loss::cross_entropy(n_classes);
+    let embedding = TokenSum {
         n_tokens,
         length,
         width,
+        values: TokenValues::Shares,
     };
     let mut layers: Vec<(String, Box<dyn Layer>)> = vec![("embedding".to_owned(), Box::new(embedding))];
     let mut n_inputs = width;

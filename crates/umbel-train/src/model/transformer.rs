@@ -81,11 +81,7 @@ pub(super) fn build(
             limit: MAX_LAYERS,
         });
     }
-    let loss = if n_classes == 2 {
-        Loss::BinaryCrossEntropy
-    } else {
-        Loss::SoftmaxCrossEntropy
-    };
+    let loss = Loss::cross_entropy(n_classes);
     let norm = || Box::new(LayerNorm { length, width }) as Box<dyn Layer>;
     let dense = |n_inputs, n_outputs, activation: Option<Activation>| {
         let dense = Dense {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::AnchorArgs;
+
 /// Follow a live server's ledger and check each record as it comes.
 ///
 /// Checked are chain, signature, order, the plan, each claimed epsilon, and that the server never takes back or changes what it has
@@ -20,17 +22,8 @@ pub(crate) struct WatchArgs {
     #[arg(value_name = "URL")]
     pub(crate) url: String,
 
-    /// The signer's key, known from elsewhere: its fingerprint or all 64 digits.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) key: Option<String>,
-
-    /// SHA-256 of the plan that was agreed on before the run.
-    #[arg(long, value_name = "SHA256")]
-    pub(crate) plan: Option<String>,
-
-    /// Files of receipts, of kept ledger lines, or clients' histories, which the server must agree with.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub(crate) receipts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) anchors: AnchorArgs,
 
     /// Keep every line that was seen in this file. If it is there already, what it holds must be shown again.
     #[arg(long, value_name = "FILE")]

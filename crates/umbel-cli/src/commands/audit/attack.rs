@@ -7,20 +7,15 @@ use std::thread;
 use anyhow::Context as _;
 use serde::Serialize;
 use umbel_attack::{Attack, AttackSettings, Finding, Method, Stage, attack};
-use umbel_experiment::write_whole;
+use umbel_experiment::{Experiment, write_whole};
 
-use crate::args::audit::{AttackArgs, BoundMethod};
+use crate::args::audit::{AttackArgs, AttackedArgs, BoundMethod};
 use crate::commands::{experiment, stop};
 use crate::output::{self, Bar};
 
 pub(crate) fn run(args: &AttackArgs) -> anyhow::Result<ExitCode> {
     let attacked = &args.attacked;
-    let mut experiment = experiment::read(
-        &attacked.experiment.file,
-        &attacked.experiment.settings,
-        attacked.seed,
-    )?;
-    umbel_sim::choose_seed(&mut experiment)?;
+    let experiment = read(attacked)?;
     let stop = stop::on_signals().context("cannot listen for Ctrl-C")?;
     let settings = AttackSettings {
         canaries: args.canaries,
@@ -69,6 +64,17 @@ pub(crate) fn run(args: &AttackArgs) -> anyhow::Result<ExitCode> {
     Ok(exit_code(found.verdict.is_broken()))
 }
 
+/// The experiment that is attacked, with a seed.
+pub(super) fn read(attacked: &AttackedArgs) -> anyhow::Result<Experiment> {
+    let mut experiment = experiment::read(
+        &attacked.experiment.file,
+        &attacked.experiment.settings,
+        attacked.seed,
+    )?;
+    umbel_sim::choose_seed(&mut experiment)?;
+    Ok(experiment)
+}
+
 /// As many threads as were asked for, else as there are cores.
 pub(super) fn n_threads(asked: Option<u16>) -> usize {
     match asked {
@@ -101,8 +107,6 @@ pub(super) fn exit_code(is_broken: bool) -> ExitCode {
 
 fn describe(found: &Attack) -> String {
     let verdict = &found.verdict;
-    let epsilon =
-        |value: Option<f64>| value.map_or_else(|| "infinite".to_owned(), |value| format!("{value:.4}"));
     let mut lines = vec![
         format!(
             "\n{}: {} canaries, {} of them in; {} rounds; seed {}",
@@ -121,12 +125,10 @@ fn describe(found: &Attack) -> String {
         ),
         format!(
             "  verdict        {}",
-            if verdict.exceeds_claim {
-                format!("EXCEEDS THE CLAIM, with confidence {}", verdict.alarm_confidence)
-            } else if verdict.is_broken() {
+            if verdict.is_broken() && !verdict.exceeds_claim {
                 "NOT WHAT IS CLAIMED: a check below failed".to_owned()
             } else {
-                "nothing found that contradicts the claim".to_owned()
+                judged(verdict.exceeds_claim, verdict.alarm_confidence)
             }
         ),
         "  methods".to_owned(),
@@ -147,16 +149,43 @@ fn describe(found: &Attack) -> String {
         "  canaries       norms {:.7} to {:.7} clip norms, largest overlap {:.1e} ({} measured)",
         geometry.norm_min, geometry.norm_max, geometry.largest_overlap, geometry.measured
     ));
-    lines.push(format!(
-        "  promise        unit {}, {} of one, trust {}, SIMULATED (coins and noise come from the seed)",
-        found.unit, found.neighbors, found.trust
-    ));
-    lines.push(format!("  threat model   {}", found.threat_model));
-    lines.push("  differs from the experiment's own run".to_owned());
-    lines.extend(found.differs.iter().map(|item| format!("    - {item}")));
-    lines.push("  not covered".to_owned());
-    lines.extend(found.not_covered.iter().map(|item| format!("    - {item}")));
+    let terms = [found.unit, found.neighbors, found.trust, found.threat_model];
+    lines.extend(circumstances(terms, &found.differs, &found.not_covered));
     lines.join("\n")
+}
+
+/// A claimed ε.
+pub(super) fn epsilon(claimed: Option<f64>) -> String {
+    claimed.map_or_else(|| "infinite".to_owned(), |epsilon| format!("{epsilon:.4}"))
+}
+
+/// What a bound says of the claim; confidence is that of the alarm.
+pub(super) fn judged(exceeds_claim: bool, confidence: f64) -> String {
+    if exceeds_claim {
+        format!("EXCEEDS THE CLAIM, with confidence {confidence}")
+    } else {
+        "nothing found that contradicts the claim".to_owned()
+    }
+}
+
+/// What was attacked: whose promise, against whom, and in what it is another run.
+pub(super) fn circumstances(
+    [unit, neighbors, trust, threat_model]: [&str; 4],
+    differs: &[String],
+    not_covered: &[String],
+) -> Vec<String> {
+    let item = |item: &String| format!("    - {item}");
+    let mut lines = vec![
+        format!(
+            "  promise        unit {unit}, {neighbors} of one, trust {trust}, SIMULATED (coins and noise come from the seed)"
+        ),
+        format!("  threat model   {threat_model}"),
+        "  differs from the experiment's own run".to_owned(),
+    ];
+    lines.extend(differs.iter().map(item));
+    lines.push("  not covered".to_owned());
+    lines.extend(not_covered.iter().map(item));
+    lines
 }
 
 fn describe_finding(method: Method, finding: &Finding) -> String {

@@ -6,20 +6,13 @@ use umbel_attack::{MechanismVerdict, OwnAggregation, attack_mechanism, gaussian,
 use umbel_mechanisms::SimulationSeed;
 use umbel_sim::Prepared;
 
-use super::attack::{exit_code, leave};
+use super::attack::{epsilon, exit_code, judged, leave, read};
 use crate::args::audit::MechanismArgs;
-use crate::commands::experiment;
 use crate::output::Bar;
 
 pub(crate) fn run(args: &MechanismArgs) -> anyhow::Result<ExitCode> {
     let attacked = &args.attacked;
-    let mut experiment = experiment::read(
-        &attacked.experiment.file,
-        &attacked.experiment.settings,
-        attacked.seed,
-    )?;
-    umbel_sim::choose_seed(&mut experiment)?;
-    let prepared = Prepared::new(experiment)?;
+    let prepared = Prepared::new(read(attacked)?)?;
     let settings = prepared.plan.settings();
     let mechanism = gaussian(&settings.mechanism)?;
     let pairs = worst_neighbors(mechanism.quantizer().clip_norm().value());
@@ -40,16 +33,14 @@ pub(crate) fn run(args: &MechanismArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn describe(found: &MechanismVerdict) -> String {
-    let claimed = found
-        .epsilon
-        .map_or_else(|| "infinite".to_owned(), |epsilon| format!("{epsilon:.4}"));
     let mut lines = vec![
         format!(
             "one application of clip, sum, noise and division, {} times with and without a target for each pair",
             found.trials
         ),
         format!(
-            "  claimed        ε = {claimed} at δ = {:e}, one round, everybody takes part",
+            "  claimed        ε = {} at δ = {:e}, one round, everybody takes part",
+            epsilon(found.epsilon),
             found.delta
         ),
         format!(
@@ -58,11 +49,7 @@ fn describe(found: &MechanismVerdict) -> String {
         ),
         format!(
             "  verdict        {}",
-            if found.exceeds_claim {
-                format!("EXCEEDS THE CLAIM, with confidence {}", found.alarm_confidence)
-            } else {
-                "nothing found that contradicts the claim".to_owned()
-            }
+            judged(found.exceeds_claim, found.alarm_confidence)
         ),
         format!(
             "  {:<34} {:>14} {:>16} {:>24}",

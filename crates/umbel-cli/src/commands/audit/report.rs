@@ -19,7 +19,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         return Err(Usage(anyhow::anyhow!(reason)).into());
     }
     let files = run_files(&args.run, args.budget.as_deref())?;
-    let verification = verify(&files, &anchors(args.key.as_deref(), &args.receipts)?);
+    let verification = verify(&files, &anchors(&args.anchors)?);
     let attack = match &args.attack {
         Some(path) => Some(read(path)?),
         None => read_if_there(&args.run.join("attack.json"))?,

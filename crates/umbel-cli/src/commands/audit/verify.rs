@@ -8,16 +8,12 @@ use umbel_audit::{Anchors, Facts, LEVEL, RunFiles, Signer, Spent, Verification, 
 use umbel_experiment::{Experiment, Overrides, RunFile};
 
 use super::{read, read_if_there};
-use crate::args::audit::VerifyArgs;
+use crate::args::audit::{AnchorArgs, VerifyArgs};
 use crate::output::{self, Usage};
 
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let files = run_files(&args.run, args.budget.as_deref())?;
-    let anchors = Anchors {
-        plan: args.plan.as_deref().map(plan).transpose()?,
-        ..anchors(args.key.as_deref(), &args.receipts)?
-    };
-    let verification = verify(&files, &anchors);
+    let verification = verify(&files, &anchors(&args.anchors)?);
     let shown = if args.json {
         serde_json::to_string_pretty(&verification)?
     } else {
@@ -31,15 +27,16 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A key and receipts from the command line.
-pub(super) fn anchors(fingerprint: Option<&str>, receipts: &[PathBuf]) -> anyhow::Result<Anchors> {
-    let receipts = receipts
+/// Key, plan and receipts from the command line.
+pub(super) fn anchors(args: &AnchorArgs) -> anyhow::Result<Anchors> {
+    let receipts = args
+        .receipts
         .iter()
         .map(|path| Ok((path.display().to_string(), read(path)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Anchors {
-        key: fingerprint.map(key).transpose()?,
-        plan: None,
+        key: args.key.as_deref().map(key).transpose()?,
+        plan: args.plan.as_deref().map(plan).transpose()?,
         receipts,
     })
 }
@@ -88,7 +85,7 @@ fn key(text: &str) -> anyhow::Result<String> {
 }
 
 /// The hash of a plan from the command line.
-pub(super) fn plan(text: &str) -> anyhow::Result<String> {
+fn plan(text: &str) -> anyhow::Result<String> {
     let digits = text.to_lowercase();
     match from_hex::<32>(&digits) {
         Some(_) => Ok(digits),

@@ -11,12 +11,12 @@ use anyhow::{Context as _, anyhow};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 use umbel_accounting::ledger::{Body, Digest, to_hex};
-use umbel_audit::{Anchors, Watch, WatchFault};
+use umbel_audit::{Watch, WatchFault};
 use umbel_client::{LedgerPage, LedgerSource, SourceError, TlsFiles};
 
 use super::read_if_there;
 use super::show::content;
-use super::verify::{anchors, plan};
+use super::verify::anchors;
 use crate::args::audit::WatchArgs;
 use crate::commands::stop;
 use crate::output::{self, Usage};
@@ -32,10 +32,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let source = LedgerSource::new(&args.url, tls).map_err(|error| Usage(error.into()))?;
-    let mut anchors = Anchors {
-        plan: args.plan.as_deref().map(plan).transpose()?,
-        ..anchors(args.key.as_deref(), &args.receipts)?
-    };
+    let mut anchors = anchors(&args.anchors)?;
     let kept = args.keep.as_deref().map(Kept::open).transpose()?;
     if let Some((path, line)) = args
         .keep
@@ -110,10 +107,11 @@ impl Watching {
         while !stop.load(Ordering::Relaxed) {
             match self.look().await? {
                 Ok(()) if self.watch.is_over() => {
-                    return Ok(match self.look_at_all().await {
-                        Ok(()) => End::Over,
-                        Err(fault) => End::Fault(fault),
-                    });
+                    return match self.look_at_all().await {
+                        Ok(()) => Ok(End::Over),
+                        Err(Trouble::Fault(fault)) => Ok(End::Fault(fault)),
+                        Err(Trouble::Source(error)) => Err(error.into()),
+                    };
                 }
                 Ok(()) => {}
                 Err(Trouble::Fault(fault)) => return Ok(End::Fault(fault)),
@@ -169,12 +167,17 @@ impl Watching {
     }
 
     /// Fetches the whole ledger once more: the history that stands at the end must be the one that was watched.
-    async fn look_at_all(&mut self) -> Result<(), WatchFault> {
+    /// A server may end with its run; any other reason not to show it again is none.
+    async fn look_at_all(&mut self) -> Result<(), Trouble> {
         let mut heads: Vec<Digest> = Vec::new();
         while (heads.len() as u64) < self.watch.records() {
-            let Ok(page) = self.source.page(heads.len() as u64).await else {
-                output::remark("the server ended before the whole ledger could be fetched once more");
-                return Ok(());
+            let page = match self.source.page(heads.len() as u64).await {
+                Ok(page) => page,
+                Err(SourceError::Unreachable(_)) => {
+                    output::remark("the server ended before the whole ledger could be fetched once more");
+                    return Ok(());
+                }
+                Err(error) => return Err(Trouble::Source(error)),
             };
             let lines = page.lines.strip_suffix(b"\n").unwrap_or(&page.lines);
             if lines.is_empty() {
@@ -186,7 +189,7 @@ impl Watching {
                     .map(|line| Digest::from(Sha256::digest(line))),
             );
         }
-        self.watch.whole(&heads)
+        self.watch.whole(&heads).map_err(Trouble::Fault)
     }
 }
 
