@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proto = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
-    let files = ["chunk", "federation", "recording", "round"].map(|name| format!("umbel/v1/{name}.proto"));
+    let files = ["aggregation", "chunk", "federation", "recording", "round"]
+        .map(|name| format!("umbel/v1/{name}.proto"));
     for file in &files {
         println!("cargo::rerun-if-changed={}", proto.join(file).display());
     }

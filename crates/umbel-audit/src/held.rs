@@ -15,6 +15,9 @@ pub(crate) struct Held {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Entry {
+    Attempt {},
+    Charged {},
+    Input {},
     Run {},
     Round {},
     Receipt { key: String, line: String },
@@ -40,7 +43,8 @@ pub(crate) fn read(content: &[u8], key: &[u8; 32]) -> Result<Held, String> {
                         .push((number, kept(line.as_bytes(), key).map_err(faulty)?));
                 }
                 Entry::Receipt { .. } => held.of_others += 1,
-                Entry::Run {} | Entry::Round {} => {}
+                Entry::Attempt {} | Entry::Charged {} | Entry::Input {} | Entry::Run {} | Entry::Round {} => {
+                }
             }
         } else {
             let receipts = read_receipts(line).map_err(|fault| faulty(fault.reason))?;

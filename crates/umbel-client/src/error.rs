@@ -19,6 +19,9 @@ pub enum ClientError {
     /// The client's own record.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The files of this client's identity for secure aggregation.
+    #[error(transparent)]
+    Identity(#[from] umbel_wire::identity::IdentityError),
     /// The server answers with something that it should not.
     #[error("the server {0}")]
     Protocol(String),

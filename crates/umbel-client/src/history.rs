@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use umbel_accounting::ledger::{self, Header, SignedLine};
+use umbel_secagg::{Mark, Receipt};
 
 use crate::Terms;
 
@@ -22,6 +23,10 @@ pub struct History {
     path: PathBuf,
     runs: BTreeMap<String, RunEntry>,
     rounds: BTreeMap<String, BTreeSet<u64>>,
+    /// Of each run the latest attempt of secure aggregation that was begun.
+    marks: BTreeMap<String, Mark>,
+    /// Of each run the attempts in which an input was masked, to be sent.
+    inputs: BTreeMap<String, BTreeSet<Mark>>,
     /// When the client last took part in each run, since 1970.
     latest: BTreeMap<String, Duration>,
     /// The last line that each run's server showed.
@@ -95,6 +100,27 @@ enum Entry {
     Run { key: String, header: String },
     /// A round that a report is about to be sent for.
     Round { key: String, round: u64, at: u64 },
+    /// An attempt of secure aggregation that is about to be begun.
+    Attempt { key: String, round: u64, attempt: u32 },
+    /// A masked input that is about to be sent. Each counts, also of one round: a server's word that it opened nothing is no proof.
+    Input {
+        key: String,
+        round: u64,
+        attempt: u32,
+        at: u64,
+    },
+    /// The server's signed word that it charged the sum that this client helped to open.
+    Charged {
+        key: String,
+        round: u64,
+        attempt: u32,
+        /// Hash of the ledger's record.
+        charge: String,
+        /// Hash of terms, roster and both sets of clients.
+        view: String,
+        /// Of both, by the run's key.
+        signature: String,
+    },
     /// A ledger line that the server showed.
     Receipt {
         key: String,
@@ -148,6 +174,8 @@ impl History {
             path,
             runs: BTreeMap::new(),
             rounds: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            inputs: BTreeMap::new(),
             latest: BTreeMap::new(),
             receipts: BTreeMap::new(),
             _lock: lock,
@@ -178,11 +206,64 @@ impl History {
             .is_some_and(|rounds| rounds.contains(&round))
     }
 
-    /// In how many rounds of this run reports were begun.
+    /// How many reports of this run were begun, and how many masked inputs.
     pub fn participations(&self, terms: &Terms) -> u64 {
-        self.rounds
-            .get(&terms.header.public_key)
-            .map_or(0, |rounds| rounds.len() as u64)
+        let key = &terms.header.public_key;
+        let rounds = self.rounds.get(key).map_or(0, BTreeSet::len);
+        let inputs = self.inputs.get(key).map_or(0, BTreeSet::len);
+        (rounds + inputs) as u64
+    }
+
+    /// The latest attempt of secure aggregation that was begun in this run, by this process or an earlier one.
+    pub fn mark(&self, terms: &Terms) -> Option<Mark> {
+        self.marks.get(&terms.header.public_key).copied()
+    }
+
+    /// Puts an attempt on record, durably, before its keys may be advertised.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written. Then nothing may be sent.
+    pub fn begin_attempt(&mut self, terms: &Terms, mark: Mark) -> Result<(), HistoryError> {
+        self.begin_run(terms)?;
+        self.append(Entry::Attempt {
+            key: terms.header.public_key.clone(),
+            round: mark.round,
+            attempt: mark.attempt,
+        })
+    }
+
+    /// Charges this client for an attempt, durably, before the first byte of its masked input leaves. It is never taken back. `now` is
+    /// the time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written. Then nothing may be sent.
+    pub fn charge_input(&mut self, terms: &Terms, mark: Mark, now: Duration) -> Result<(), HistoryError> {
+        self.begin_run(terms)?;
+        self.append(Entry::Input {
+            key: terms.header.public_key.clone(),
+            round: mark.round,
+            attempt: mark.attempt,
+            at: now.as_secs(),
+        })
+    }
+
+    /// Keeps the server's word that it charged an attempt.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn keep_charge(&mut self, terms: &Terms, mark: Mark, receipt: &Receipt) -> Result<(), HistoryError> {
+        let halves = receipt.signature.as_chunks::<32>().0;
+        self.append(Entry::Charged {
+            key: terms.header.public_key.clone(),
+            round: mark.round,
+            attempt: mark.attempt,
+            charge: ledger::to_hex(&receipt.charge),
+            view: ledger::to_hex(&receipt.view),
+            signature: halves.iter().map(|half| ledger::to_hex(half)).collect(),
+        })
     }
 
     /// Puts a round on record, durably, before its report may leave. `now` is the time since 1970.
@@ -191,17 +272,23 @@ impl History {
     ///
     /// The file cannot be written. Then nothing may be sent.
     pub fn begin_round(&mut self, terms: &Terms, round: u64, now: Duration) -> Result<(), HistoryError> {
-        let key = terms.header.public_key.clone();
-        if !self.runs.contains_key(&key) {
-            self.append(Entry::Run {
-                key: key.clone(),
-                header: terms.line.clone(),
-            })?;
-        }
+        self.begin_run(terms)?;
         self.append(Entry::Round {
-            key,
+            key: terms.header.public_key.clone(),
             round,
             at: now.as_secs(),
+        })
+    }
+
+    /// What a run promises stands before anything that was done in it.
+    fn begin_run(&mut self, terms: &Terms) -> Result<(), HistoryError> {
+        let key = terms.header.public_key.clone();
+        if self.runs.contains_key(&key) {
+            return Ok(());
+        }
+        self.append(Entry::Run {
+            key,
+            header: terms.line.clone(),
         })
     }
 
@@ -284,20 +371,51 @@ impl History {
                 self.runs.insert(key.clone(), RunEntry { header });
             }
             Entry::Round { key, round, at } => {
-                if !self.runs.contains_key(key) {
-                    return Err("a round of a run that is not on record".to_owned());
-                }
+                self.took_part(key, *at)?;
                 self.rounds.entry(key.clone()).or_default().insert(*round);
-                let at = Duration::from_secs(*at);
-                let latest = self.latest.entry(key.clone()).or_default();
-                *latest = at.max(*latest);
             }
+            Entry::Attempt { key, round, attempt } => {
+                self.is_known(key)?;
+                let (round, attempt) = (*round, *attempt);
+                let mark = Mark { round, attempt };
+                let latest = self.marks.entry(key.clone()).or_insert(mark);
+                *latest = mark.max(*latest);
+            }
+            Entry::Input {
+                key,
+                round,
+                attempt,
+                at,
+            } => {
+                self.took_part(key, *at)?;
+                let (round, attempt) = (*round, *attempt);
+                let inputs = self.inputs.entry(key.clone()).or_default();
+                inputs.insert(Mark { round, attempt });
+            }
+            Entry::Charged { key, .. } => self.is_known(key)?,
             Entry::Receipt { key, line, .. } => {
                 let signer = ledger::from_hex(key).ok_or("expected `key` to be 64 hexadecimal digits")?;
                 self.receipts
                     .insert(key.clone(), SignedLine::read(line.as_bytes(), &signer)?);
             }
         }
+        Ok(())
+    }
+}
+
+impl History {
+    fn is_known(&self, key: &str) -> Result<(), String> {
+        match self.runs.contains_key(key) {
+            true => Ok(()),
+            false => Err("a round of a run that is not on record".to_owned()),
+        }
+    }
+
+    fn took_part(&mut self, key: &str, at: u64) -> Result<(), String> {
+        self.is_known(key)?;
+        let at = Duration::from_secs(at);
+        let latest = self.latest.entry(key.to_owned()).or_default();
+        *latest = at.max(*latest);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use umbel_wire::tls::client_config;
 use umbel_wire::transport::{self, ConnectError};
 
 use crate::round::{Played, Player, explain, may_pass, now, pause};
+use crate::secure::SecureSide;
 use crate::{ClientError, ClientSettings, History, Refusal, Shuffling, Terms};
 
 /// How long a server is asked to hold a call while there is nothing to do. Short enough that a request to stop is soon seen.
@@ -90,6 +91,19 @@ pub async fn join(
     let task = task
         .await
         .map_err(|error| ClientError::System(error.to_string()))??;
+    let secure = match terms.header.secure_aggregation {
+        None => None,
+        Some(_) => {
+            let own = session.settings.identity.as_ref();
+            match SecureSide::new(&terms, own, task.model.n_parameters(), shuffling).await {
+                Ok(secure) => Some(Arc::new(secure)),
+                Err(ClientError::Refusal(refusal)) => {
+                    return Err(session.refuse(&mut client, refusal, 0).await);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
     info!(
         examples = task.examples.len(),
         parameters = task.model.n_parameters(),
@@ -101,6 +115,8 @@ pub async fn join(
         terms,
         policy: session.settings.policy.clone(),
         shuffling,
+        secure,
+        stop: Arc::clone(&session.stop),
     };
     session.stay(player, &mut history).await
 }
@@ -171,7 +187,11 @@ impl Session {
             history.keep_receipt(&player.terms, &response.ledger_line)?;
             match response.answer {
                 Some(check_in_response::Answer::Invitation(invitation)) => {
-                    match player.play(&invitation, history).await {
+                    let played = match player.secure.clone() {
+                        None => player.play(&invitation, history).await,
+                        Some(secure) => player.play_secure(&invitation, &secure, history).await,
+                    };
+                    match played {
                         Ok(Played::Counted) => self.reports += 1,
                         // The server goes on inviting until the round closes.
                         Ok(Played::Missed) => drop(self.sleep(Duration::from_millis(500)).await),

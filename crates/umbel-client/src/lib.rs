@@ -10,6 +10,7 @@ mod join;
 mod ledger_source;
 mod policy;
 mod round;
+mod secure;
 mod settings;
 mod terms;
 
@@ -19,6 +20,6 @@ pub use join::{Joined, join};
 pub use ledger_source::{LedgerPage, LedgerSource, SourceError};
 pub use policy::{Policy, Refusal};
 pub use round::Shuffling;
-pub use settings::{ClientData, ClientSettings};
+pub use settings::{ClientData, ClientSettings, IdentityFiles};
 pub use terms::{Terms, TermsError};
 pub use umbel_wire::tls::TlsFiles;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use umbel_accounting::ledger::Header;
+use umbel_accounting::ledger::{Header, SecureAggregationFacts};
 use umbel_accounting::{AccountantKind, AccountingError, Delta, DpEvent, NeighboringRelation, accountant};
 use umbel_experiment::{Section, SettingError};
 
@@ -21,6 +21,10 @@ pub struct Policy {
     pub smallest_cohort: f64,
     /// Whether secure aggregation is required.
     pub secure_aggregation: bool,
+    /// The fewest clients in a sum of secure aggregation.
+    pub smallest_sum: u64,
+    /// The share of a round's clients that must be assumed to help the server, at least, where secure aggregation is used.
+    pub least_colluding: f64,
     /// Most rounds of one run that the client reports in.
     pub most_participations: u64,
     /// Largest ε over `period`, all runs together.
@@ -50,6 +54,7 @@ impl Policy {
         let known = [
             "dangerous_simulated_noise",
             "largest_model",
+            "least_colluding",
             "least_noise_multiplier",
             "max_delta",
             "max_epsilon",
@@ -58,6 +63,7 @@ impl Policy {
             "period_days",
             "secure_aggregation",
             "smallest_cohort",
+            "smallest_sum",
             "trust",
         ];
         let section = root.section("policy", &known)?;
@@ -81,12 +87,17 @@ impl Policy {
             "the largest epsilon over `period_days`",
             max_epsilon,
         )?;
+        let least_colluding = section.number("least_colluding", "a number from 0 to 1", |share| {
+            (0.0..=1.0).contains(&share)
+        })?;
         let days = days.unwrap_or(365.0).min(36_500.0);
         Ok(Self {
             trust,
             least_noise_multiplier: noise.unwrap_or(0.0),
             smallest_cohort: cohort.unwrap_or(0.0),
             secure_aggregation: section.flag("secure_aggregation")?.unwrap_or(false),
+            smallest_sum: section.count("smallest_sum", 1)?.unwrap_or(0),
+            least_colluding: least_colluding.unwrap_or(0.0),
             most_participations: section.count("most_participations", 1)?.unwrap_or(u64::MAX),
             max_epsilon,
             max_delta: max_delta.unwrap_or(1.0),
@@ -111,10 +122,21 @@ impl Policy {
                 header.trust, self.trust
             ));
         }
-        if self.secure_aggregation {
-            return refuse("secure aggregation is required, and this run has none".to_owned());
+        match &header.secure_aggregation {
+            None if self.secure_aggregation || self.smallest_sum > 0 => {
+                return refuse("secure aggregation is required, and this run has none".to_owned());
+            }
+            None => {}
+            Some(facts) => self.check_aggregation(facts)?,
         }
-        let noise = gaussian_multiplier(&header.round_event).unwrap_or(0.0);
+        // With noise from the clients it is what the fewest honest survivors add.
+        let of_clients = header
+            .secure_aggregation
+            .as_ref()
+            .and_then(|facts| facts.noise_multiplier);
+        let noise = of_clients
+            .or_else(|| gaussian_multiplier(&header.round_event))
+            .unwrap_or(0.0);
         if noise < self.least_noise_multiplier {
             let least = self.least_noise_multiplier;
             return refuse(format!(
@@ -158,6 +180,34 @@ impl Policy {
             }
             Err(error) => refuse(format!("the cost of the run cannot be computed: {error}")),
         }
+    }
+
+    fn check_aggregation(&self, facts: &SecureAggregationFacts) -> Result<(), Refusal> {
+        let refuse = |what: String| Err(Refusal(what));
+        if facts.protocol != "umbel-sa/1" {
+            return refuse(format!(
+                "secure aggregation is by `{}`, known is `umbel-sa/1`",
+                facts.protocol
+            ));
+        }
+        if facts.survivors_min < self.smallest_sum {
+            let (least, got) = (self.smallest_sum, facts.survivors_min);
+            return refuse(format!(
+                "a sum may have {got} clients, the fewest accepted are {least}"
+            ));
+        }
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "there are at most 2^14 clients in a round"
+        )]
+        let (colluding, clients) = (facts.colluding as f64, facts.clients_max as f64);
+        if colluding < self.least_colluding * clients {
+            let share = self.least_colluding;
+            return refuse(format!(
+                "{colluding} of {clients} clients are assumed to help the server, the least accepted share is {share}"
+            ));
+        }
+        Ok(())
     }
 
     /// Judges one more participation in a run that has passed [`check`](Self::check).
@@ -221,7 +271,9 @@ fn total_epsilon(runs: &[Header]) -> Result<f64, AccountingError> {
             if accountant.supports(&run.round_event).is_err() {
                 return Ok(f64::INFINITY);
             }
-            accountant.compose(&run.round_event, run.rounds)?;
+            // No more often than this client takes part, which it enforces itself.
+            let charges = run.most_charges.map_or(run.rounds, |most| most.min(run.rounds));
+            accountant.compose(&run.round_event, charges)?;
         }
         total += accountant.epsilon(share)?.upper.value();
     }

@@ -1,6 +1,7 @@
 //! One round of one client: fetch the model, train, send the report.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_stream::Stream;
@@ -15,10 +16,11 @@ use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::{self, DownloadRequest};
 use umbel_wire::{IncomingInvitation, OutgoingReport, transfer};
 
+use crate::secure::SecureSide;
 use crate::{ClientError, History, Policy, Terms};
 
 /// How often a transfer that broke off is taken up again.
-const TRANSFER_TRIES: u32 = 5;
+pub(crate) const TRANSFER_TRIES: u32 = 5;
 
 /// Where the order of a client's examples comes from. It protects nothing; under a seed a test can compare a served run with a
 /// simulated one.
@@ -37,7 +39,7 @@ pub enum Shuffling {
 }
 
 impl Shuffling {
-    fn generator(self, round: u64) -> Result<TrainingRng, ClientError> {
+    pub(crate) fn generator(self, round: u64) -> Result<TrainingRng, ClientError> {
         let key = match self {
             Self::System => {
                 let mut key = [0; 32];
@@ -57,6 +59,9 @@ pub(crate) struct Player {
     pub(crate) terms: Terms,
     pub(crate) policy: Policy,
     pub(crate) shuffling: Shuffling,
+    /// Where the server sees sums only.
+    pub(crate) secure: Option<Arc<SecureSide>>,
+    pub(crate) stop: Arc<AtomicBool>,
 }
 
 /// How a round ended for this client.
@@ -106,7 +111,7 @@ impl Player {
     }
 
     /// Checks an invitation against the terms that were signed.
-    fn accept(&self, invitation: &proto::Invitation) -> Result<IncomingInvitation, ClientError> {
+    pub(crate) fn accept(&self, invitation: &proto::Invitation) -> Result<IncomingInvitation, ClientError> {
         let header = &self.terms.header;
         let dimension = usize::try_from(header.dimension).unwrap_or(usize::MAX);
         let incoming = IncomingInvitation::decode(invitation, dimension)
@@ -126,11 +131,14 @@ impl Player {
         if incoming.round().0 > header.rounds {
             return other("number of rounds");
         }
+        if invitation.offer.is_some() != header.secure_aggregation.is_some() {
+            return other("way to add updates up");
+        }
         Ok(incoming)
     }
 
     /// Fetches the model, going on where a transfer broke off.
-    async fn fetch(&mut self, mut incoming: IncomingInvitation) -> Result<Invitation, Status> {
+    pub(crate) async fn fetch(&mut self, mut incoming: IncomingInvitation) -> Result<Invitation, Status> {
         let mut tries = 0;
         loop {
             let request = DownloadRequest {
@@ -175,23 +183,31 @@ fn train(
     invitation: Invitation,
     generator: &mut TrainingRng,
 ) -> Result<ClientMessage, ClientError> {
-    let trainer = task.trainer()?;
-    let round = ClientRound::new(invitation);
+    let update = raw_update(task, &invitation, generator)?;
+    let (report, _) = ClientRound::new(invitation).report(&update, Vec::new());
+    Ok(report)
+}
+
+/// What training on all of the client's examples changes in the model: it never leaves as it is.
+pub(crate) fn raw_update(
+    task: &ClientTask,
+    invitation: &Invitation,
+    generator: &mut TrainingRng,
+) -> Result<Vec<f32>, ClientError> {
     let mut update = vec![0.0; task.model.n_parameters()];
     let mut workspace = TrainingWorkspace::new();
-    trainer.train(
-        round.model(),
+    task.trainer()?.train(
+        &invitation.model,
         &task.examples,
         generator,
         &mut workspace,
         &mut update,
     );
-    let (report, _) = round.report(&update, Vec::new());
-    Ok(report)
+    Ok(update)
 }
 
 /// A round that came to nothing for this client; the run goes on.
-fn missed(round: u64, what: &str, status: &Status) -> Result<Played, ClientError> {
+pub(crate) fn missed(round: u64, what: &str, status: &Status) -> Result<Played, ClientError> {
     warn!(round, "{what} failed: {}", explain(status));
     match status.code() {
         Code::Unauthenticated => Err(ClientError::Rejected(explain(status))),

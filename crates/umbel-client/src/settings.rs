@@ -20,8 +20,20 @@ pub struct ClientSettings {
     pub tls: TlsFiles,
     /// The client's own data.
     pub data: ClientData,
+    /// Who this client is in secure aggregation, and who says so of the others.
+    pub identity: Option<IdentityFiles>,
     /// What the client takes part in.
     pub policy: Policy,
+}
+
+/// `[secure_aggregation]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "tests and tools fill it in")]
+pub struct IdentityFiles {
+    /// The public file of the authority that certifies clients.
+    pub authority: PathBuf,
+    /// This client's own file.
+    pub identity: PathBuf,
 }
 
 /// The client's own data.
@@ -48,7 +60,11 @@ impl ClientSettings {
         let table: Table = text
             .parse()
             .map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
-        let mut root = Section::new("", table, &["data", "policy", "server", "state", "tls"])?;
+        let mut root = Section::new(
+            "",
+            table,
+            &["data", "policy", "secure_aggregation", "server", "state", "tls"],
+        )?;
         let expected = "host and port, as in \"fl.example.org:8443\"";
         let server = root.text("server", expected)?;
         let server = root.require("server", expected, server)?;
@@ -58,11 +74,13 @@ impl ClientSettings {
         let tls = tls(&mut root, directory)?;
         let data = data(&mut root, directory)?;
         let policy = Policy::read(&mut root)?;
+        let identity = identity(&mut root, directory)?;
         Ok(Self {
             server,
             state,
             tls,
             data,
+            identity,
             policy,
         })
     }
@@ -86,6 +104,23 @@ fn tls(root: &mut Section, directory: &Path) -> Result<TlsFiles, SettingError> {
         authority: path("authority")?,
         revoked: None,
     })
+}
+
+fn identity(root: &mut Section, directory: &Path) -> Result<Option<IdentityFiles>, SettingError> {
+    let Some(mut section) = root.section("secure_aggregation", &["authority", "identity"])? else {
+        return Ok(None);
+    };
+    let mut path = |key: &str, expected: &str| {
+        let text = section.text(key, expected)?;
+        Ok::<_, SettingError>(directory.join(section.require(key, expected, text)?))
+    };
+    Ok(Some(IdentityFiles {
+        authority: path(
+            "authority",
+            "the path of the public file of the authority that certifies clients",
+        )?,
+        identity: path("identity", "the path of this client's identity")?,
+    }))
 }
 
 fn data(root: &mut Section, directory: &Path) -> Result<ClientData, SettingError> {
@@ -164,6 +199,16 @@ mod tests {
                 "unknown setting `policy.min_noise`",
             ),
             ("[\"central\"]", "[\"nobody\"]", "`policy.trust` must be"),
+            (
+                "[policy]",
+                "[secure_aggregation]\nauthority = \"a\"\n[policy]",
+                "`secure_aggregation.identity` is missing",
+            ),
+            (
+                "max_epsilon = 8",
+                "max_epsilon = 8\nleast_colluding = 1.5",
+                "`policy.least_colluding` must be",
+            ),
             ("trust = [\"central\"]", "", "`policy.trust` is missing"),
             (", clients = \"w.tsv\"", "", "`data.train.clients` is missing"),
             ("\"idx\"", "\"wav\"", "`data.format` must be"),

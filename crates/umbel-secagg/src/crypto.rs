@@ -110,7 +110,7 @@ pub struct ServerKey(SigningKey);
 macro_rules! signing_key {
     ($type:ident) => {
         impl $type {
-            /// The key with this secret.
+            /// The key with this secret. Its copy in the value is wiped on drop.
             pub fn from_secret(secret: &[u8; 32]) -> Self {
                 Self(SigningKey::from_bytes(secret))
             }
@@ -149,6 +149,11 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether `authority` has certified it for its own federation ([`federation_of`]).
+    pub fn is_of(&self, authority: &[u8; 32]) -> bool {
+        self.is_valid(authority, &federation_of(authority))
+    }
+
     /// Puts together what [`signature`](Self::signature) gave away.
     pub fn from_parts(client: u64, identity: [u8; 32], signature: [u8; 64]) -> Self {
         Self {
@@ -181,6 +186,20 @@ impl Authority {
             signature,
         }
     }
+}
+
+/// The federation of all clients that an authority certifies: what their certificates hold within.
+pub fn federation_of(authority: &[u8; 32]) -> Hash {
+    hash("umbel/sa1/federation", &[authority])
+}
+
+/// The number of the client with this name: the first eight bytes of a hash of it, so that nobody hands numbers out, and whoever
+/// knows who sends a message by name knows what number must stand in it. Two of N names have the same number with a chance below
+/// N² / 2^65; of the two one could take part.
+pub fn client_number(name: &str) -> u64 {
+    let digest = hash("umbel/sa1/client", &[name.as_bytes()]);
+    let (first, _) = digest.split_first_chunk().expect("a hash has 32 bytes");
+    u64::from_le_bytes(*first)
 }
 
 /// Strict verification (Ed25519 with canonical points only); weak keys are refused.
@@ -267,6 +286,13 @@ mod tests {
         let mut forged = [0; 64];
         forged[0] = 1;
         assert!(!verify(&neutral, "label", &[b"text"], &forged));
+    }
+
+    #[test]
+    fn numbers_follow_from_names() {
+        assert_eq!(client_number("writer-0"), client_number("writer-0"));
+        assert_ne!(client_number("writer-0"), client_number("writer-1"));
+        assert_ne!(federation_of(&[1; 32]), federation_of(&[2; 32]));
     }
 
     #[test]

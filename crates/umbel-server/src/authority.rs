@@ -2,7 +2,8 @@
 //! help. A real federation uses certificates of its own authority, in the same PEM files.
 //!
 //! The folder holds `authority.pem` and `authority-key.pem`, for each identity `NAME.pem` and `NAME-key.pem`, and
-//! `revoked.pem` once something was revoked. Keys are readable by their owner only. Nothing is ever overwritten but
+//! `revoked.pem` once something was revoked. For secure aggregation it holds `identities.toml`, which is public, `identities-key.toml`,
+//! which must not be where the server is, and for each client `NAME-identity.toml`. Keys are readable by their owner only. Nothing is ever overwritten but
 //! `revoked.pem`.
 
 use std::fs::{self, OpenOptions};
@@ -20,7 +21,9 @@ use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use umbel_accounting::ledger::to_hex;
 use umbel_experiment::write_whole;
+use umbel_wire::identity;
 use umbel_wire::tls::{CLIENT_URI, serial_number};
+use zeroize::Zeroizing;
 
 /// How long an authority lives, and how long its list of revoked certificates is good.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -85,6 +88,9 @@ pub enum AuthorityError {
         /// What would do.
         expected: &'static str,
     },
+    /// A file of the identities of secure aggregation.
+    #[error(transparent)]
+    Files(#[from] identity::IdentityError),
     /// The certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Minting(#[from] rcgen::Error),
@@ -108,7 +114,15 @@ impl Authority {
         let mut params = authority_params(&key);
         (params.not_before, params.not_after) = validity(AUTHORITY_DAYS);
         let certificate = params.self_signed(&key)?;
+        let secret = authority.draw()?;
+        let public = umbel_secagg::Authority::from_secret(&secret).public();
         authority.write_pair("authority", &certificate.pem(), &key)?;
+        authority.write_one(
+            "identities-key.toml",
+            &identity::authority_key_text(&secret),
+            0o600,
+        )?;
+        authority.write_one("identities.toml", &identity::authority_text(&public), 0o644)?;
         Ok(authority)
     }
 
@@ -139,7 +153,7 @@ impl Authority {
         self.mint(name, params)
     }
 
-    /// Mints a client's certificate. Its name is what the server knows it by.
+    /// Mints a client's certificate, and its identity for secure aggregation. Its name is what the server knows it by.
     ///
     /// # Errors
     ///
@@ -151,7 +165,19 @@ impl Authority {
         let uri = Ia5String::try_from(format!("{CLIENT_URI}{name}"))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.mint(name, params)
+        let own = format!("{name}-identity.toml");
+        if self.file(&own).exists() {
+            return Err(AuthorityError::Exists {
+                path: self.file(&own),
+            });
+        }
+        // Whatever can fail does before a file is written.
+        drop(self.issuer()?);
+        let authority = identity::read_authority_key(&self.file("identities-key.toml"))?;
+        let text = identity::identity_text(&authority, name, &*self.draw()?);
+        let minted = self.mint(name, params)?;
+        self.write_one(&own, &text, 0o600)?;
+        Ok(minted)
     }
 
     /// Adds the certificate called `name` to the list of revoked ones, `revoked.pem`, and gives the list's path.
@@ -235,6 +261,23 @@ impl Authority {
         let certificate = params.signed_by(&key, &issuer)?;
         self.write_pair(name, &certificate.pem(), &key)?;
         self.identity(name.to_owned())
+    }
+
+    /// A new secret key.
+    fn draw(&self) -> Result<Zeroizing<[u8; 32]>, AuthorityError> {
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(secret.as_mut_slice())
+            .map_err(|error| self.file_error(&self.folder, io::Error::other(error)))?;
+        Ok(secret)
+    }
+
+    /// Writes a file that may not exist.
+    fn write_one(&self, name: &str, text: &str, mode: u32) -> Result<(), AuthorityError> {
+        let path = self.file(name);
+        write_new(&path, text, mode).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => AuthorityError::Exists { path: path.clone() },
+            _ => self.file_error(&path, source),
+        })
     }
 
     fn identity(&self, name: String) -> Result<Identity, AuthorityError> {

@@ -1,5 +1,7 @@
 //! Drives the round engine: one thread that owns the run and the database, tells the engine the time, and stores whatever it asks to
-//! have stored before it goes on.
+//! have stored before it goes on. Attempts of secure aggregation are in `driver/secure.rs`.
+
+mod secure;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use umbel_sim::{ServerTask, checkpoint};
 use umbel_train::{TrainingWorkspace, evaluate};
 use umbel_wire::{ExpectedReport, OutgoingInvitation};
 
+pub(crate) use self::secure::SecureRounds;
 use crate::store::{Store, StoreError, With};
 use crate::view::{Command, OpenStage, Shared, Stage, View};
 use crate::{ServerError, export, metrics};
@@ -66,6 +69,8 @@ pub(crate) struct Driver {
     /// The summary that the closing record is about.
     pub(crate) summary: String,
     pub(crate) asked_to_stop: Instant,
+    /// Where the server sees sums only.
+    pub(crate) secure: Option<SecureRounds>,
 }
 
 impl Driver {
@@ -82,7 +87,13 @@ impl Driver {
             if let Some(status) = self.ended {
                 return self.close(status).map(DriverEnd::Closed);
             }
+            if self.is_opening() {
+                // A charged round is finished first: its sum would be lost.
+                self.play_attempt()?;
+                continue;
+            }
             if self.shut_down.load(Ordering::Relaxed) {
+                self.end_attempt();
                 self.change_view(|view| view.closing = true);
                 return Ok(DriverEnd::ShutDown);
             }
@@ -92,6 +103,10 @@ impl Driver {
                     .handle_abandon("stopped on request".to_owned())
                     .map_err(umbel_protocol::HandleError::from)?;
                 self.settle()?;
+                continue;
+            }
+            if self.is_in_attempt() {
+                self.play_attempt()?;
                 continue;
             }
             let wake = match self.run.poll_timeout() {
@@ -137,6 +152,7 @@ impl Driver {
                     spent,
                     ..
                 } => {
+                    self.end_attempt();
                     let metrics = self.measure(round, &parameters, spent);
                     self.keep(metrics)?;
                     self.next_start = self.shared.clock.now();
@@ -145,6 +161,7 @@ impl Driver {
                     });
                 }
                 Event::Voided { round } => {
+                    self.end_attempt();
                     info!(
                         round = round.0,
                         "round voided: nothing was learnt, nothing is charged"
@@ -194,6 +211,9 @@ impl Driver {
 
     /// Stores the round that has just opened, and only then lets clients see it.
     fn open(&mut self, reopened: Option<&OpenRound>) -> Result<(), ServerError> {
+        if self.secure.is_some() {
+            return self.open_attempt();
+        }
         let Some(open) = self.run.open_round() else {
             return Ok(());
         };
@@ -245,6 +265,14 @@ impl Driver {
                 break;
             };
             match command {
+                Command::Deliver {
+                    client,
+                    place,
+                    number,
+                    message,
+                    reply,
+                } => drop(reply.send(self.deliver(client, place, number, &message))),
+                Command::Fetch { place, number, reply } => drop(reply.send(self.message_for(place, number))),
                 Command::Enrol { name, reply } => {
                     let (run_id, population) = (self.run_id, self.shared.facts.population);
                     let client = self.insist(|store| store.enrol(run_id, &name, population))?;

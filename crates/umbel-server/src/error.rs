@@ -48,6 +48,22 @@ pub enum ServerError {
     /// The stored round cannot be read.
     #[error("the stored open round: {0}")]
     OpenRound(#[from] OpenRoundError),
+    /// The file of those who certify clients for secure aggregation.
+    #[error(transparent)]
+    Identity(#[from] umbel_wire::identity::IdentityError),
+    /// Secure aggregation that never has enough clients.
+    #[error(
+        "{attempts} attempts of round {round} fell short in a row, the last since {reason}; nothing of them is charged. See to it that \
+         enough clients come and stay, then start the server again"
+    )]
+    FellShort {
+        /// The round.
+        round: u64,
+        /// How many.
+        attempts: u32,
+        /// What was short in the last.
+        reason: String,
+    },
     /// The state holds another experiment under the same name.
     #[error(
         "{}: run `{run}` has another experiment: it has `{recorded}`, got `{got}`; give the experiment another `name`, or use \

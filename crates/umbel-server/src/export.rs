@@ -51,7 +51,7 @@ pub(crate) fn summary(ending: &Ending<'_>) -> Result<String, ServerError> {
     );
     #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     let rounds_per_second = rounds.len() as f64 / ending.seconds.max(f64::MIN_POSITIVE);
-    let mut not_covered = task.not_covered().to_vec();
+    let mut not_covered = task.not_covered();
     not_covered.extend(facts::not_covered_by_end(ending.status));
     let summary = Summary {
         name: task.experiment.name.clone(),

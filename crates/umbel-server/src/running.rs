@@ -222,6 +222,17 @@ impl Probe {
         }
     }
 
+    /// The step that the open attempt of secure aggregation is at, by name, and its number.
+    pub fn attempt(&self) -> Option<(u32, String)> {
+        match &self.0.current().stage {
+            crate::view::Stage::Open(open) => open
+                .attempt
+                .as_ref()
+                .map(|attempt| (attempt.terms.attempt, format!("{:?}", *attempt.step.borrow()))),
+            _ => None,
+        }
+    }
+
     /// Deadline of the open round, or when the next one opens; `None` at the end.
     pub fn wakes_at(&self) -> Option<umbel_protocol::Timestamp> {
         match &self.0.current().stage {

@@ -29,6 +29,11 @@ impl RunSecret {
         SigningKey::from_secret(&self.0)
     }
 
+    /// The same key, for what the server signs in secure aggregation: each kind of text that is signed begins with a label of its own.
+    pub(crate) fn server_key(&self) -> umbel_secagg::ServerKey {
+        umbel_secagg::ServerKey::from_secret(&self.0)
+    }
+
     pub(crate) fn commitment_key(&self) -> CommitmentKey {
         let mut hash = Sha256::new();
         hash.update(b"umbel commitment key v1\n");

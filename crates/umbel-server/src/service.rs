@@ -11,18 +11,20 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info};
 use umbel_protocol::{ClientFault, ClientId};
+use umbel_secagg::{client_number, sender_of};
+use umbel_wire::aggregation::{self, Place};
 use umbel_wire::limits::PART_LIMIT;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, LedgerRequest, LedgerResponse, Over,
-    RefuseRequest, RefuseResponse, TermsRequest, TermsResponse, UploadPart, UploadResponse, Wait,
-    check_in_response,
+    CheckInRequest, CheckInResponse, DeliverPart, DeliverResponse, DownloadPart, DownloadRequest, FetchPart,
+    FetchRequest, LedgerRequest, LedgerResponse, Over, RefuseRequest, RefuseResponse, TermsRequest,
+    TermsResponse, UploadPart, UploadResponse, Wait, check_in_response,
 };
 use umbel_wire::{encode_moment, tls, transfer, transport};
 
 use crate::listener::TlsState;
 use crate::metrics::add;
-use crate::view::{Command, OpenStage, Shared, Stage};
+use crate::view::{AttemptStep, Command, OpenStage, Shared, Stage};
 
 /// The longest that a call is held open for a client that waits.
 const MAX_HOLD: Duration = Duration::from_secs(30);
@@ -184,7 +186,14 @@ impl Service {
         };
         let parts = request.into_inner();
         let message = transfer::receive_report(parts, |round| {
-            self.open_round(round.0, client).map(|open| open.expected)
+            let open = self.open_round(round.0, client)?;
+            match open.attempt {
+                None => Ok(open.expected),
+                // A report by itself is what secure aggregation hides.
+                Some(_) => Err(Status::failed_precondition(
+                    "no reports are taken: this run's updates are summed by secure aggregation",
+                )),
+            }
         })
         .await?;
         let umbel_protocol::ClientMessage::Report { round, update } = &message else {
@@ -206,6 +215,120 @@ impl Service {
         Ok(UploadResponse { round })
     }
 
+    /// The open attempt, if it is the one that is asked for and this client was invited to it.
+    fn open_attempt(&self, place: Place, client: ClientId) -> Result<Arc<OpenStage>, Status> {
+        let over = || Status::failed_precondition("this attempt is over");
+        let Stage::Open(open) = &self.shared.current().stage else {
+            return Err(over());
+        };
+        let attempt = open.attempt.as_ref().ok_or_else(over)?;
+        if (open.round.0, attempt.terms.attempt) != (place.round, place.attempt) {
+            return Err(over());
+        }
+        if !open.is_invited(client) {
+            let round = open.round;
+            return Err(Status::permission_denied(format!("not invited to {round}")));
+        }
+        Ok(Arc::clone(open))
+    }
+
+    /// Takes a client's message of secure aggregation in.
+    async fn deliver_of(&self, request: Request<Streaming<DeliverPart>>) -> Result<DeliverResponse, Status> {
+        let (name, client) = self.caller(&request).await?;
+        let permit = tokio::time::timeout(PART_LIMIT, self.uploads.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(Status::resource_exhausted(
+                "too many uploads at a time; try again",
+            ));
+        };
+        let expect = |place: Place| {
+            let open = self.open_attempt(place, client)?;
+            let most = open
+                .attempt
+                .as_ref()
+                .map(|attempt| attempt.terms.most_bytes(place.kind));
+            most.ok_or_else(|| Status::failed_precondition("this attempt is over"))
+        };
+        let (place, message) = aggregation::receive_delivered(request.into_inner(), expect).await?;
+        add(&self.shared.counters.bytes_received, message.len() as u64);
+        let number = client_number(&name);
+        let is_kind = message.first() == Some(&place.kind.code());
+        if !is_kind || sender_of(&message) != Some(number) {
+            return Err(Status::permission_denied(format!(
+                "the message is not `{name}`'s, or not of the kind that was announced"
+            )));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Deliver {
+            client,
+            place,
+            number,
+            message,
+            reply,
+        })?;
+        answer.await.map_err(|_| shutting_down())??;
+        debug!(client = name, round = place.round, kind = ?place.kind, "message taken");
+        Ok(DeliverResponse {})
+    }
+
+    /// The server's message of an attempt, or why there is none: `None` if it may still come.
+    async fn message_of(
+        &self,
+        request: Request<FetchRequest>,
+    ) -> Result<Result<(Place, bytes::Bytes), Option<String>>, Status> {
+        let (name, client) = self.caller(&request).await?;
+        let FetchRequest {
+            round,
+            attempt,
+            kind,
+            hold_millis,
+        } = *request.get_ref();
+        let place = Place::decode(round, attempt, kind, false)?;
+        let until = tokio::time::Instant::now() + Duration::from_millis(hold_millis).min(MAX_HOLD);
+        let over = |reason: &str| Ok(Err(Some(reason.to_owned())));
+        let open = match self.open_attempt(place, client) {
+            Ok(open) => open,
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => return over(status.message()),
+            Err(status) => return Err(status),
+        };
+        let Some(view) = &open.attempt else {
+            return over("this attempt is over");
+        };
+        let (mut steps, mut changes) = (view.step.subscribe(), self.shared.view.subscribe());
+        loop {
+            if changes.borrow_and_update().closing {
+                return Err(shutting_down());
+            }
+            let step = *steps.borrow_and_update();
+            match step.cmp(&AttemptStep::of(place.kind)) {
+                std::cmp::Ordering::Equal => break,
+                std::cmp::Ordering::Greater if step == AttemptStep::Over => {
+                    return over("this attempt is over");
+                }
+                std::cmp::Ordering::Greater => return over("this attempt went on without the client"),
+                std::cmp::Ordering::Less => {}
+            }
+            tokio::select! {
+                changed = steps.changed() => changed.map_err(|_| shutting_down())?,
+                changed = changes.changed() => changed.map_err(|_| shutting_down())?,
+                () = tokio::time::sleep_until(until) => return Ok(Err(None)),
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        self.tell(Command::Fetch {
+            place,
+            number: client_number(&name),
+            reply,
+        })?;
+        match answer.await.map_err(|_| shutting_down())? {
+            Some(message) => {
+                add(&self.shared.counters.bytes_sent, message.len() as u64);
+                Ok(Ok((place, message)))
+            }
+            None => over("the client has no part in this step of the attempt"),
+        }
+    }
+
     /// Logs and counts what was refused.
     fn noted<T>(&self, what: &'static str, result: Result<T, Status>) -> Result<Response<T>, Status> {
         result.map(Response::new).inspect_err(|status| {
@@ -218,6 +341,25 @@ impl Service {
 #[tonic::async_trait]
 impl Federation for Service {
     type DownloadStream = Pin<Box<dyn Stream<Item = Result<DownloadPart, Status>> + Send>>;
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<FetchPart, Status>> + Send>>;
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let parts = self.message_of(request).await.map(|answer| match answer {
+            Ok((place, message)) => {
+                Box::pin(aggregation::fetch_parts(place, message).map(Ok)) as Self::FetchStream
+            }
+            Err(over) => Box::pin(tokio_stream::once(Ok(aggregation::no_message(over)))),
+        });
+        self.noted("fetch", parts)
+    }
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<DeliverPart>>,
+    ) -> Result<Response<DeliverResponse>, Status> {
+        let answer = self.deliver_of(request).await;
+        self.noted("deliver", answer)
+    }
 
     async fn terms(&self, request: Request<TermsRequest>) -> Result<Response<TermsResponse>, Status> {
         let facts = &self.shared.facts;

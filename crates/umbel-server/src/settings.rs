@@ -25,6 +25,8 @@ pub struct ServerSettings {
     pub admin: Option<SocketAddr>,
     /// Certificates.
     pub tls: TlsFiles,
+    /// The public file of the authority that certifies clients for secure aggregation.
+    pub identities: Option<PathBuf>,
     /// How long a round stays open.
     pub round_duration: Duration,
     /// How long after its start the server opens the first round, so that clients can connect.
@@ -74,6 +76,7 @@ impl ServerSettings {
             "listen",
             "out",
             "rounds",
+            "secure_aggregation",
             "state",
             "tls",
         ];
@@ -96,6 +99,13 @@ impl ServerSettings {
         let tls = tls(&mut root, directory, true)?;
         let (round_duration, first_round_after) = rounds(&mut root)?;
         let limits = limits(&mut root)?;
+        let identities = match root.section("secure_aggregation", &["authority"])? {
+            None => None,
+            Some(mut section) => {
+                let expected = "the path of the public file of the authority that certifies clients, as in \"certs/identities.toml\"";
+                Some(path(&mut section, "authority", directory, expected)?)
+            }
+        };
         Ok(Self {
             experiment,
             state,
@@ -103,6 +113,7 @@ impl ServerSettings {
             listen,
             admin,
             tls,
+            identities,
             round_duration,
             first_round_after,
             allow,

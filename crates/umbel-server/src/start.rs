@@ -12,7 +12,7 @@ use umbel_experiment::{Experiment, RoundMetrics};
 use umbel_protocol::{OpenRound, Resumed, Run};
 use umbel_sim::{ServerTask, checkpoint, facts};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, SecureRounds};
 use crate::feed::LedgerFeed;
 use crate::listener::TlsState;
 use crate::running::{Ended, Running, Sockets};
@@ -76,6 +76,11 @@ fn prepare(
     sources: LiveSources,
     clock: Option<Arc<dyn Clock>>,
 ) -> Result<Prepared, ServerError> {
+    // Before anything is stored.
+    let authority = match experiment.secure_aggregation {
+        None => None,
+        Some(_) => Some(identity_authority(settings)?),
+    };
     let mut store = Store::open(&settings.state)?;
     let (run, experiment) = match store.run(&experiment.name)? {
         Some(run) => {
@@ -94,6 +99,7 @@ fn prepare(
     };
     let task = Arc::new(ServerTask::new(experiment, settings.round_duration)?);
     let simulated = sources.is_simulated();
+    let secure = authority.map(|authority| SecureRounds::new(authority, secret.server_key()));
     let sources = sources.with_commitment(secret.commitment_key());
 
     let text = store.ledger(run.id)?;
@@ -183,6 +189,7 @@ fn prepare(
         ended: None,
         summary: String::new(),
         asked_to_stop: Instant::now(),
+        secure,
     };
     driver.store_header()?;
     Ok(Prepared::Ready {
@@ -191,6 +198,19 @@ fn prepare(
         commands,
         reopened,
     })
+}
+
+/// The key that certifies clients for secure aggregation.
+fn identity_authority(settings: &ServerSettings) -> Result<[u8; 32], ServerError> {
+    let path = settings
+        .identities
+        .as_ref()
+        .ok_or_else(|| umbel_experiment::SettingError::Missing {
+            key: "secure_aggregation.authority".to_owned(),
+            expected: "the public file of the authority that certifies clients, since the experiment asks for secure aggregation"
+                .to_owned(),
+        })?;
+    Ok(umbel_wire::identity::read_authority(path)?)
 }
 
 /// A new run in `store`.
@@ -283,6 +303,6 @@ fn facts_of(run: &StoredRun, task: &ServerTask, round_duration: Duration, simula
     }
 }
 
-fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }

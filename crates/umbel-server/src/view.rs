@@ -9,6 +9,8 @@ use tokio::sync::{oneshot, watch};
 use umbel_accounting::ledger::CloseStatus;
 use umbel_experiment::RoundMetrics;
 use umbel_protocol::{ClientFault, ClientId, ClientMessage, RoundId, Timestamp};
+use umbel_secagg::{MessageKind, RoundConfig};
+use umbel_wire::aggregation::Place;
 use umbel_wire::{ExpectedReport, OutgoingInvitation};
 
 use crate::clock::Clock;
@@ -27,6 +29,21 @@ pub(crate) enum Command {
         client: String,
         round: u64,
         reason: String,
+    },
+    /// A client's message of secure aggregation has arrived. The answer comes once it is judged.
+    Deliver {
+        client: ClientId,
+        place: Place,
+        /// By the client's name.
+        number: u64,
+        message: Vec<u8>,
+        reply: oneshot::Sender<Result<(), tonic::Status>>,
+    },
+    /// A client asks for the server's message of the step that an attempt is at; there is none for who has no part in it.
+    Fetch {
+        place: Place,
+        number: u64,
+        reply: oneshot::Sender<Option<Bytes>>,
     },
     /// A client's report has arrived. The answer comes once it is durable.
     Report {
@@ -55,6 +72,38 @@ pub(crate) struct OpenStage {
     pub(crate) expected: ExpectedReport,
     invited: BTreeSet<ClientId>,
     reported: Mutex<BTreeSet<ClientId>>,
+    /// With secure aggregation.
+    pub(crate) attempt: Option<AttemptView>,
+}
+
+/// An attempt of secure aggregation, as far as those who serve clients must know it.
+pub(crate) struct AttemptView {
+    pub(crate) terms: RoundConfig,
+    pub(crate) step: watch::Sender<AttemptStep>,
+}
+
+/// What is collected from clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AttemptStep {
+    Advertising,
+    Sharing,
+    Masking,
+    Confirming,
+    Opening,
+    Over,
+}
+
+impl AttemptStep {
+    /// The step in which a message is sent or fetched.
+    pub(crate) fn of(kind: MessageKind) -> Self {
+        match kind {
+            MessageKind::Offer | MessageKind::Advertisement => Self::Advertising,
+            MessageKind::Roster | MessageKind::Shares => Self::Sharing,
+            MessageKind::MaskRequest | MessageKind::MaskedInput => Self::Masking,
+            MessageKind::Survivors | MessageKind::Confirmation => Self::Confirming,
+            MessageKind::UnmaskRequest | MessageKind::OpenedShares => Self::Opening,
+        }
+    }
 }
 
 /// The run at one moment.
@@ -170,12 +219,32 @@ impl OpenStage {
             expected,
             invited,
             reported: Mutex::default(),
+            attempt: None,
         }
+    }
+
+    /// The same as an attempt with these terms.
+    pub(crate) fn with_attempt(mut self, terms: RoundConfig) -> Self {
+        self.attempt = Some(AttemptView {
+            terms,
+            step: watch::Sender::new(AttemptStep::Advertising),
+        });
+        self
+    }
+
+    pub(crate) fn is_invited(&self, client: ClientId) -> bool {
+        self.invited.contains(&client)
+    }
+
+    /// Whether whoever was invited may still come.
+    fn is_joinable(&self) -> bool {
+        let step = self.attempt.as_ref().map(|attempt| *attempt.step.borrow());
+        step.is_none_or(|step| step == AttemptStep::Advertising)
     }
 
     /// Whether a report of this client is waited for.
     pub(crate) fn waits_for(&self, client: ClientId) -> bool {
-        self.invited.contains(&client) && !self.has_reported(client)
+        self.is_invited(client) && !self.has_reported(client) && self.is_joinable()
     }
 
     pub(crate) fn has_reported(&self, client: ClientId) -> bool {

@@ -20,6 +20,7 @@ mod session;
 mod simulate;
 mod tally;
 mod task;
+mod terms;
 mod world;
 
 pub use auditor::{Auditor, StepOf};
@@ -31,5 +32,6 @@ pub use prepare::Prepared;
 pub use session::choose_seed;
 pub use simulate::{Options, Progress, simulate};
 pub use task::{ClientTask, ServerTask};
+pub use terms::{ServedRound, client_plan, served_round_config};
 pub use umbel_protocol::BudgetExhausted;
 pub use world::{Recorder, Step, World};

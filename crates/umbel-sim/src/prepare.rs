@@ -146,26 +146,7 @@ impl Prepared {
     /// What the promise does not cover, in words.
     pub fn not_covered(&self) -> Vec<&'static str> {
         let settings = self.plan.settings();
-        let mut list = match settings.trust {
-            Trust::Distributed => vec![
-                "who takes part in which round, and how often: everybody may see it",
-                "more clients of a round helping the server than were assumed, or an authority that certifies false ones",
-                "whoever could break the key agreement, with a quantum computer for one: what is promised is computational",
-            ],
-            Trust::Local => vec![
-                "who takes part in which round, and how often: everybody may see it",
-                "what a client itself keeps, such as the model after a step",
-            ],
-            _ if settings.secure_aggregation.is_some() => vec![
-                "the server itself, which sees the sum without noise, though no single update",
-                "who takes part in which round: whether a round has enough clients is seen by everybody",
-            ],
-            _ => vec![
-                "the server itself, which sees every update",
-                "who is contacted in which round, seen from the network",
-                "one client slowing another past a round's deadline",
-            ],
-        };
+        let mut list = not_covered_by_trust(settings);
         list.extend([
             "the choice of settings: what was learnt by trying them on this data is not charged",
             "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
@@ -219,6 +200,30 @@ impl Prepared {
     /// The noise multiplier of the plan; none without noise.
     pub fn noise_multiplier(&self) -> Option<NoiseMultiplier> {
         self.plan.settings().mechanism.noise_multiplier()
+    }
+}
+
+/// What a trust model does not cover, in words.
+pub(crate) fn not_covered_by_trust(settings: &PlanSettings) -> Vec<&'static str> {
+    match settings.trust {
+        Trust::Distributed => vec![
+            "who takes part in which round, and how often: everybody may see it",
+            "more clients of a round helping the server than were assumed, or an authority that certifies false ones",
+            "whoever could break the key agreement, with a quantum computer for one: what is promised is computational",
+        ],
+        Trust::Local => vec![
+            "who takes part in which round, and how often: everybody may see it",
+            "what a client itself keeps, such as the model after a step",
+        ],
+        _ if settings.secure_aggregation.is_some() => vec![
+            "the server itself, which sees the sum without noise, though no single update",
+            "who takes part in which round: whether a round has enough clients is seen by everybody",
+        ],
+        _ => vec![
+            "the server itself, which sees every update",
+            "who is contacted in which round, seen from the network",
+            "one client slowing another past a round's deadline",
+        ],
     }
 }
 

@@ -74,15 +74,19 @@ impl ServerTask {
             let reason = reason.to_owned();
             Err(SimulateError::Setting { key, reason })
         };
-        if let Some(secure) = plan.settings().secure_aggregation {
-            let reason = if secure.ideal {
-                "expected true or false: \"ideal\" leaves the cryptography away, for simulation only"
-            } else {
-                "expected false: this version does secure aggregation in simulation only, and serves none"
-            };
+        if plan
+            .settings()
+            .secure_aggregation
+            .is_some_and(|secure| secure.ideal)
+        {
+            let reason =
+                "expected true or false: \"ideal\" leaves the cryptography away, for simulation only";
             return refuse("secure_aggregation.enabled", reason);
         }
-        if !matches!(plan.settings().mechanism, Mechanism::Gaussian(_)) {
+        if !matches!(
+            plan.settings().mechanism,
+            Mechanism::Distributed(_) | Mechanism::Gaussian(_)
+        ) {
             let reason = "expected independent noise in each round: this version serves no other mechanism";
             return refuse("privacy.mechanism", reason);
         }
@@ -121,15 +125,14 @@ impl ServerTask {
     }
 
     /// What the promise does not cover, in words.
-    pub fn not_covered(&self) -> [&'static str; 6] {
-        [
-            "the server itself, which sees every update",
-            "who is contacted in which round, seen from the network",
-            "one client slowing another past a round's deadline",
+    pub fn not_covered(&self) -> Vec<&'static str> {
+        let mut list = crate::prepare::not_covered_by_trust(self.plan.settings());
+        list.extend([
             "the choice of settings: what was learnt by trying them on this data is not charged",
             "the server's state, its log and ledger.openings: they tell who took part",
             "a person whose data are held by several clients",
-        ]
+        ]);
+        list
     }
 }
 

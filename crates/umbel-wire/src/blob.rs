@@ -64,6 +64,19 @@ impl Blob {
         Ok(Self { size_bytes, sha256 })
     }
 
+    /// Checks a peer's announcement of something whose length is not known beforehand, but that it is at most `most_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode), but that fewer bytes, down to one, are taken.
+    pub fn decode_up_to(header: Option<&proto::BlobHeader>, most_bytes: u64) -> Result<Self, DecodeError> {
+        let announced = header.map_or(most_bytes, |header| header.size_bytes);
+        if announced == 0 {
+            return Err(DecodeError::invalid("blob.size_bytes", "1 or more", 0));
+        }
+        Self::decode(header, announced.min(most_bytes))
+    }
+
     /// The announcement to send.
     pub fn encode(&self) -> proto::BlobHeader {
         proto::BlobHeader {

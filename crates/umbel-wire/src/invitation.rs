@@ -29,12 +29,20 @@ impl OutgoingInvitation {
             clip_norm: invitation.clip_norm.value(),
             clip_indicator: invitation.clip_indicator,
             deadline: Some(encode_moment(invitation.deadline)),
+            offer: None,
             model: Some(proto::ModelHeader {
                 parameters: invitation.model.len() as u64,
                 blob: Some(blob.encode()),
             }),
         };
         Self { message, blob, model }
+    }
+
+    /// The same with the terms of an attempt of secure aggregation.
+    #[must_use]
+    pub fn with_offer(mut self, offer: Bytes) -> Self {
+        self.message.offer = Some(offer);
+        self
     }
 
     /// The announcement, for the answer to a check-in.

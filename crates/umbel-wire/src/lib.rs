@@ -8,6 +8,7 @@
 //! - [`blob`]: models and updates as checked streams of chunks; [`vector`] is their contents.
 //! - [`OutgoingInvitation`], [`IncomingInvitation`], [`OutgoingReport`], [`IncomingReport`]: the protocol's messages;
 //!   [`transfer`] moves them as streams.
+//! - [`aggregation`]: messages of secure aggregation as streams; [`identity`]: the files of those who sign them.
 //! - [`recording`]: a run's inputs as a file.
 //! - [`tls`] and [`transport`]: mutual TLS 1.3 and the connections over it.
 //! - [`limits`]: what a peer may send.
@@ -32,7 +33,9 @@ mod invitation;
 mod moment;
 mod report;
 
+pub mod aggregation;
 pub mod blob;
+pub mod identity;
 pub mod limits;
 pub mod recording;
 pub mod tls;

@@ -135,7 +135,7 @@ where
 }
 
 /// The next part, within [`PART_LIMIT`].
-async fn next_part<T>(
+pub(crate) async fn next_part<T>(
     parts: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
 ) -> Result<Option<T>, Status> {
     match tokio::time::timeout(PART_LIMIT, parts.next()).await {

@@ -15,7 +15,7 @@ use umbel_sim::{Options, Prepared, Progress, simulate};
 
 use crate::support::{N_CLIENTS, PlayedClock, SEED, World, client_settings, task};
 
-struct Silent;
+pub(crate) struct Silent;
 
 impl Progress for Silent {
     fn begin(&mut self, _: &Prepared, _: &Path, _: u64) {}

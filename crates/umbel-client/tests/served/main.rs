@@ -6,5 +6,6 @@
 
 mod equality;
 mod hostile;
+mod secure;
 mod support;
 mod watching;

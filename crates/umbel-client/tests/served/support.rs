@@ -51,6 +51,16 @@ pub(crate) struct World {
 impl World {
     /// Starts a server with the settings that `change` leaves. Certificates `client-0` and on are there.
     pub(crate) async fn start(change: impl FnOnce(&mut ServerSettings)) -> Self {
+        let sources = LiveSources::simulated(SimulationSeed::new(SEED));
+        Self::start_with(task, sources, change).await
+    }
+
+    /// The same with another experiment and other randomness.
+    pub(crate) async fn start_with(
+        task: impl FnOnce(&Path) -> Experiment,
+        sources: LiveSources,
+        change: impl FnOnce(&mut ServerSettings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_owned();
         let experiment = task(&root);
@@ -64,7 +74,6 @@ impl World {
         let mut settings = server_settings(&root);
         change(&mut settings);
         let clock = Arc::new(PlayedClock::default());
-        let sources = LiveSources::simulated(SimulationSeed::new(SEED));
         let running = start(
             settings,
             experiment,
@@ -144,6 +153,27 @@ pub(crate) fn task(folder: &Path) -> Experiment {
     Experiment::parse(&text, folder, &Overrides::default()).unwrap()
 }
 
+/// The same task where the server sees sums only: everybody takes part in every round.
+pub(crate) fn secure_task(folder: &Path, distributed: bool) -> Experiment {
+    let text = task(folder).to_toml();
+    let trust = if distributed { "distributed" } else { "central" };
+    let mut overrides = Overrides::default();
+    let mut settings = vec![
+        format!("privacy.trust={trust}"),
+        "federation.cohort=4".to_owned(),
+        "secure_aggregation.enabled=true".to_owned(),
+        "secure_aggregation.survivors_min=4".to_owned(),
+        "secure_aggregation.clients_max=4".to_owned(),
+        "secure_aggregation.colluding=0.25".to_owned(),
+        "secure_aggregation.dropout_allowance=0".to_owned(),
+    ];
+    if distributed {
+        settings.push("privacy.noise=discrete".to_owned());
+    }
+    overrides.settings = settings;
+    Experiment::parse(&text, folder, &overrides).unwrap()
+}
+
 fn server_settings(folder: &Path) -> ServerSettings {
     let text = r#"
         experiment = "unused"
@@ -155,6 +185,8 @@ fn server_settings(folder: &Path) -> ServerSettings {
         certificate = "certs/server.pem"
         key = "certs/server-key.pem"
         authority = "certs/authority.pem"
+        [secure_aggregation]
+        authority = "certs/identities.toml"
         [rounds]
         seconds = 60
         first_after_seconds = 60
@@ -171,13 +203,16 @@ pub(crate) fn client_settings(folder: &Path, address: &str, client: usize) -> Cl
         certificate = "certs/client-{client}.pem"
         key = "certs/client-{client}-key.pem"
         authority = "certs/authority.pem"
+        [secure_aggregation]
+        authority = "certs/identities.toml"
+        identity = "certs/client-{client}-identity.toml"
         [data]
         format = "idx"
         train = {{ examples = "train-images", labels = "train-labels", clients = "clients.tsv" }}
         client = "client-{client}"
         [policy]
-        trust = ["central"]
-        max_epsilon = 1000
+        trust = ["central", "distributed"]
+        max_epsilon = 100000
         dangerous_simulated_noise = true
         "#
     );

@@ -20,6 +20,8 @@ pub struct Resumed {
     releases: Vec<(u64, Digest)>,
     /// Of each round with secure aggregation, which attempt was charged.
     attempts: Vec<(u64, u64)>,
+    /// The round that was reserved last, and how often it was: each reservation is an attempt.
+    reserved: (u64, u64),
 }
 
 /// Rounds that the ledger already holds, so that they are not charged again.
@@ -90,6 +92,7 @@ impl Resumed {
     pub fn new(ledger: &VerifiedLedger, checkpoint: Option<Checkpoint>) -> Self {
         let mut charged = 0;
         let mut counts_commitment = String::new();
+        let mut reserved = (0, 0);
         let (mut releases, mut attempts) = (Vec::new(), Vec::new());
         for record in ledger.records() {
             match record {
@@ -104,7 +107,9 @@ impl Resumed {
                 Body::Release(release) => {
                     releases.push((release.round, from_hex(&release.model_sha256).unwrap_or_default()));
                 }
-                Body::Close(_) | Body::Header(_) | Body::Reserve(_) | Body::Resume(_) | Body::Void(_) => {}
+                Body::Reserve(reserve) if reserve.round == reserved.0 => reserved.1 += 1,
+                Body::Reserve(reserve) => reserved = (reserve.round, 1),
+                Body::Close(_) | Body::Header(_) | Body::Resume(_) | Body::Void(_) => {}
             }
         }
         Self {
@@ -116,6 +121,7 @@ impl Resumed {
             order: ledger.order(),
             releases,
             attempts,
+            reserved,
         }
     }
 }
@@ -160,7 +166,8 @@ impl Replay {
 impl Run {
     /// Goes on with an interrupted run. `initial` are the parameters that it began with.
     ///
-    /// A reservation that was not charged is voided, unless its round goes on ([`Resumed::with_open_round`]). In a simulation, rounds after the checkpoint that are already charged
+    /// A reservation that was not charged is voided, unless its round goes on ([`Resumed::with_open_round`]); with secure aggregation, whose
+    /// secrets are in memory only, it always is, and the next attempt has the next number. In a simulation, rounds after the checkpoint that are already charged
     /// are done again without a new charge: the same coins and the same noise give the same release, which is compared with
     /// the ledger's. In a live run, where coins and noise would be drawn afresh, the checkpoint must be the last release on
     /// the ledger, and a round that was charged but not released is released now from its stored sum; without that it is
@@ -215,6 +222,13 @@ impl Run {
             releases: if simulated { resumed.releases } else { Vec::new() },
         };
         run.rounds = resumed_at;
+        if !simulated
+            && run.plan.settings().secure_aggregation.is_some()
+            && resumed.reserved.0 == resumed_at + 1
+        {
+            // Clients never see an attempt twice, so those before the interruption count. A simulation makes the same ones again.
+            run.attempt = resumed.reserved.1;
+        }
         if simulated && run.participations.is_some() {
             // The same coins count the same participations again.
             for round in 1..=resumed_at {

@@ -13,9 +13,9 @@ use umbel_protocol::{ClientMessage, ClientRound, Invitation, RoundId, Timestamp}
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::federation_server::Federation;
 use umbel_wire::proto::{
-    CheckInRequest, CheckInResponse, DownloadPart, DownloadRequest, LedgerRequest, LedgerResponse,
-    RefuseRequest, RefuseResponse, TermsRequest, TermsResponse, UploadPart, UploadResponse,
-    check_in_response,
+    CheckInRequest, CheckInResponse, DeliverPart, DeliverResponse, DownloadPart, DownloadRequest, FetchPart,
+    FetchRequest, LedgerRequest, LedgerResponse, RefuseRequest, RefuseResponse, TermsRequest, TermsResponse,
+    UploadPart, UploadResponse, check_in_response,
 };
 use umbel_wire::tls::{client_config, server_config};
 use umbel_wire::{
@@ -36,6 +36,15 @@ struct OneRound {
 #[tonic::async_trait]
 impl Federation for OneRound {
     type DownloadStream = Pin<Box<dyn Stream<Item = Result<DownloadPart, Status>> + Send>>;
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<FetchPart, Status>> + Send>>;
+
+    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn deliver(&self, _: Request<Streaming<DeliverPart>>) -> Result<Response<DeliverResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
 
     async fn check_in(&self, _: Request<CheckInRequest>) -> Result<Response<CheckInResponse>, Status> {
         let now = Some(encode_moment(Timestamp::new(Duration::from_secs(60))));

@@ -30,6 +30,21 @@ struct Waiting;
 #[tonic::async_trait]
 impl Federation for Waiting {
     type DownloadStream = Pin<Box<dyn Stream<Item = Result<DownloadPart, Status>> + Send>>;
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<umbel_wire::proto::FetchPart, Status>> + Send>>;
+
+    async fn fetch(
+        &self,
+        _: Request<umbel_wire::proto::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn deliver(
+        &self,
+        _: Request<Streaming<umbel_wire::proto::DeliverPart>>,
+    ) -> Result<Response<umbel_wire::proto::DeliverResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
 
     async fn check_in(&self, request: Request<CheckInRequest>) -> Result<Response<CheckInResponse>, Status> {
         let certificate = transport::peer_certificate(&request);

@@ -1,0 +1,268 @@
+//! Secure aggregation over mutual TLS: the same model as the simulation, and what becomes of a round when somebody vanishes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tonic::Code;
+use umbel_accounting::ledger::{self, Body, CloseStatus};
+use umbel_audit::{Anchors, RunFiles, verify};
+use umbel_client::{ClientError, Joined, Shuffling, join};
+use umbel_mechanisms::SimulationSeed;
+use umbel_secagg::MessageKind;
+use umbel_server::{Ended, LiveSources};
+use umbel_sim::{Options, simulate};
+use umbel_wire::aggregation::{Place, deliver_parts};
+use umbel_wire::proto::FetchRequest;
+
+use crate::equality::Silent;
+use crate::hostile::connect;
+use crate::support::{N_CLIENTS, SEED, World, client_settings, secure_task};
+
+/// Lets the next round open whenever none is open; an open one ends by itself.
+async fn play(world: &World) {
+    while let Some(wake) = world.probe.wakes_at() {
+        if world.probe.attempt().is_none() {
+            world.clock.advance(wake);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn check_verified(directory: &Path) {
+    let file = |name: &str| std::fs::read(directory.join(name)).ok();
+    let files = RunFiles {
+        ledger: file("ledger").unwrap(),
+        experiment: file("experiment.toml"),
+        openings: file("ledger.openings"),
+        metrics: file("metrics.jsonl"),
+        model: file("model.safetensors"),
+        summary: file("summary.json"),
+        shared_budget: None,
+    };
+    let verification = verify(&files, &Anchors::default());
+    assert!(verification.consistent, "{verification:#?}");
+}
+
+async fn check_same_as_simulated(distributed: bool) {
+    let sources = LiveSources::simulated(SimulationSeed::new(SEED));
+    let world = World::start_with(|folder| secure_task(folder, distributed), sources, |_| {}).await;
+    let root = world.root.clone();
+    let simulated = secure_task(&root, distributed);
+    let options = Options {
+        out: Some(root.join("simulated")),
+        resume: None,
+        n_threads: 2,
+    };
+    tokio::task::spawn_blocking(move || {
+        simulate(Some(simulated), &options, &mut Silent, &AtomicBool::new(false))
+    })
+    .await
+    .unwrap()
+    .unwrap();
+    let mut clients = Vec::new();
+    for client in 0..N_CLIENTS {
+        let settings = client_settings(&root, &world.address, client);
+        let shuffling = Shuffling::Simulated {
+            seed: SimulationSeed::new(SEED),
+            client: client as u64,
+        };
+        clients.push(tokio::spawn(join(
+            settings,
+            shuffling,
+            Arc::new(AtomicBool::new(false)),
+        )));
+        // Numbers are given in the order of arrival.
+        while world.probe.n_clients() <= client {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    play(&world).await;
+    for client in clients {
+        assert_eq!(client.await.unwrap().unwrap(), Joined::Over { reports: 4 });
+    }
+    assert_eq!(
+        world.running.ended().await.unwrap(),
+        Ended::Run(CloseStatus::Finished)
+    );
+    let [simulated, served] =
+        ["simulated", "served"].map(|name| std::fs::read(root.join(name).join("model.safetensors")).unwrap());
+    assert!(simulated == served, "the same bytes");
+    check_verified(&root.join("served"));
+    // Each client has charged itself before each input, and holds the server's word for each charge.
+    let text = std::fs::read_to_string(root.join("history-0/history.jsonl")).unwrap();
+    for kind in ["attempt", "input", "charged"] {
+        let lines = text
+            .lines()
+            .filter(|line| line.contains(&format!("{{\"kind\":\"{kind}\"")));
+        assert_eq!(lines.count(), 4, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_trusted_server_the_model_is_the_simulations() {
+    check_same_as_simulated(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_noise_from_the_clients_the_model_is_the_simulations() {
+    check_same_as_simulated(true).await;
+}
+
+/// Too few clients: each attempt is voided when its time is over, and costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_without_enough_clients_is_voided_and_has_another_number_afterwards() {
+    let sources = LiveSources::from_system().unwrap();
+    let world = World::start_with(|folder| secure_task(folder, true), sources, |_| {}).await;
+    let mut early = connect(&world, "client-0").await.unwrap();
+    let request = FetchRequest {
+        round: 1,
+        attempt: 0,
+        kind: 3,
+        hold_millis: 0,
+    };
+    early.terms(umbel_wire::proto::TermsRequest {}).await.unwrap();
+    for attempt in 0..2 {
+        while world.probe.attempt() != Some((attempt, "Advertising".to_owned())) {
+            if world.probe.attempt().is_none() {
+                world.clock.advance(world.probe.wakes_at().unwrap());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if attempt == 0 {
+            hostile_messages(&mut early, request).await;
+        }
+        // Nobody advertises, and the step's time passes.
+        let deadline = world.probe.wakes_at().unwrap();
+        world.clock.advance(deadline);
+        while world.probe.attempt().is_some_and(|(open, _)| open == attempt) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let request = umbel_wire::proto::LedgerRequest { from: 0 };
+    let page = early.ledger(request).await.unwrap().into_inner();
+    let records = ledger::read(&page.lines).unwrap();
+    let count = |kind: &str| {
+        records
+            .records()
+            .iter()
+            .filter(|body| body.kind() == kind)
+            .count()
+    };
+    assert_eq!((count("void"), count("charge")), (2, 0));
+    assert!(matches!(records.records()[0], Body::Header(_)));
+}
+
+/// Messages that are malformed, too long, another's or not waited for: each is refused, and nothing changes.
+async fn hostile_messages(
+    client: &mut umbel_wire::proto::federation_client::FederationClient<tonic::transport::Channel>,
+    request: FetchRequest,
+) {
+    let place = |kind| Place {
+        round: 1,
+        attempt: 0,
+        kind,
+    };
+    let own = umbel_secagg::client_number("client-0").to_le_bytes();
+    let message =
+        |kind: u8, number: [u8; 8], length: usize| [&[kind][..], &number, &vec![7; length]].concat();
+    for (kind, bytes, code) in [
+        (
+            MessageKind::Advertisement,
+            message(2, own, 3),
+            Code::InvalidArgument,
+        ),
+        (
+            MessageKind::Advertisement,
+            message(2, [0; 8], 224),
+            Code::PermissionDenied,
+        ),
+        (
+            MessageKind::Advertisement,
+            message(4, own, 224),
+            Code::PermissionDenied,
+        ),
+        (
+            MessageKind::Advertisement,
+            message(2, own, 224),
+            Code::PermissionDenied,
+        ),
+        (
+            MessageKind::Advertisement,
+            message(2, own, 300_000),
+            Code::ResourceExhausted,
+        ),
+        (
+            MessageKind::MaskedInput,
+            message(6, own, 200),
+            Code::FailedPrecondition,
+        ),
+        (
+            MessageKind::MaskedInput,
+            message(6, own, 300_000),
+            Code::ResourceExhausted,
+        ),
+        (
+            MessageKind::OpenedShares,
+            message(10, own, 64),
+            Code::FailedPrecondition,
+        ),
+    ] {
+        let parts = deliver_parts(place(kind), bytes.into());
+        let status = client.deliver(parts).await.unwrap_err();
+        assert_eq!(status.code(), code, "{kind:?}: {status}");
+    }
+    for kind in [0, 1, 2, 11] {
+        let status = client.fetch(FetchRequest { kind, ..request }).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    }
+    // There is no roster yet; an attempt that is not open is over.
+    for attempt in [0, 1] {
+        let answer = client.fetch(FetchRequest { attempt, ..request }).await.unwrap();
+        let part = answer
+            .into_inner()
+            .message()
+            .await
+            .unwrap()
+            .unwrap()
+            .part
+            .unwrap();
+        use umbel_wire::proto::fetch_part::Part;
+        match attempt {
+            0 => assert!(matches!(part, Part::NotYet(_)), "{part:?}"),
+            _ => assert!(matches!(part, Part::Over(_)), "{part:?}"),
+        }
+    }
+}
+
+/// Plain sums against a policy that requires secure ones, or larger ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn weaker_terms_than_the_policy_says_are_refused_before_anything_else() {
+    let plain = World::start(|_| {}).await;
+    let sources = LiveSources::simulated(SimulationSeed::new(SEED));
+    let secure = World::start_with(|folder| secure_task(folder, true), sources, |_| {}).await;
+    for (world, change, said) in [
+        (&plain, "required", "secure aggregation is required"),
+        (
+            &secure,
+            "sum",
+            "a sum may have 4 clients, the fewest accepted are 5",
+        ),
+        (&secure, "colluding", "1 of 4 clients are assumed to help"),
+        (&secure, "noise", "the noise multiplier is 0.8"),
+    ] {
+        let mut settings = client_settings(&world.root, &world.address, 0);
+        match change {
+            "required" => settings.policy.secure_aggregation = true,
+            "sum" => settings.policy.smallest_sum = 5,
+            "colluding" => settings.policy.least_colluding = 0.3,
+            _ => settings.policy.least_noise_multiplier = 0.9,
+        }
+        let result = join(settings, Shuffling::System, Arc::new(AtomicBool::new(false))).await;
+        match result {
+            Err(ClientError::Refusal(refusal)) => assert!(refusal.0.contains(said), "{refusal}"),
+            other => panic!("{change}: {other:?}"),
+        }
+    }
+}
