@@ -5,10 +5,10 @@ mod support;
 
 use umbel_accounting::ledger::Body;
 use umbel_accounting::{DpEvent, NeighboringRelation, NoiseMultiplier};
-use umbel_mechanisms::{DistributedGaussian, DistributedTerms};
+use umbel_mechanisms::{CohortSource, DistributedGaussian, DistributedTerms, NoiseSource};
 use umbel_protocol::{
-    ClientFault, ClientId, HandleError, PlanError, PlanSettings, Resumed, Run, RunPlan, SecureAggregation,
-    Trust,
+    ClientFault, ClientId, CommitmentKey, HandleError, PlanError, PlanSettings, Resumed, Run, RunPlan,
+    SecureAggregation, Sources, Trust,
 };
 
 use self::support::{DIMENSION, Store, at, clip_norm, report, settings, sources, update};
@@ -280,4 +280,45 @@ fn plans_say_what_goes_together() {
         other_model,
         Err(PlanError::Setting { key: "model", .. })
     ));
+}
+
+/// A live run that is interrupted in an attempt voids it, and goes on with a number that no client has seen.
+#[test]
+fn a_live_run_never_gives_an_attempt_its_number_again() {
+    let live = || Sources {
+        cohort: CohortSource::from_system().unwrap(),
+        noise: NoiseSource::from_system().unwrap(),
+        commitment: CommitmentKey::from_secret([9; 32]),
+    };
+    let plan = || RunPlan::new(distributed()).unwrap();
+    let mut run = Run::new(plan(), live(), vec![0.5; DIMENSION], 1).unwrap();
+    let mut store = Store::new();
+    store.settle(&mut run);
+    open(&mut run, &mut store);
+    run.handle_shortfall("too few".to_owned()).unwrap();
+    store.settle(&mut run);
+    open(&mut run, &mut store);
+    assert_eq!(run.attempt(), 1);
+    let mut store = store.reopen();
+    let resumed = Resumed::new(&store.ledger(), None);
+    let mut run = Run::resume(plan(), live(), vec![0.5; DIMENSION], resumed, 1).unwrap();
+    store.settle(&mut run);
+    let nothing = run.spent();
+    open(&mut run, &mut store);
+    assert_eq!(run.attempt(), 2);
+    // Charged, and interrupted before the sum was opened: the charge stays, the model too, and the next round begins anew.
+    run.handle_confirmed(7).unwrap();
+    store.settle(&mut run);
+    let mut store = store.reopen();
+    let resumed = Resumed::new(&store.ledger(), None);
+    let mut run = Run::resume(plan(), live(), vec![0.5; DIMENSION], resumed, 1).unwrap();
+    store.settle(&mut run);
+    assert_eq!((run.rounds(), run.attempt()), (1, 0));
+    assert!(run.spent() != nothing);
+    open(&mut run, &mut store);
+    run.handle_confirmed(6).unwrap();
+    store.settle(&mut run);
+    run.handle_sum(Some(vec![9; DIMENSION])).unwrap();
+    store.settle(&mut run);
+    assert_eq!(run.rounds(), 2);
 }
