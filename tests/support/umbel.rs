@@ -90,6 +90,11 @@ impl Running {
             .status();
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends it with SIGKILL. Its outcome has an exit code only if it came to its end before.
     pub(crate) fn kill(mut self) -> Outcome {
         self.child.kill().unwrap();

@@ -1,0 +1,174 @@
+//! Real processes over mutual TLS, killed with SIGKILL in every state of a round and started again: nothing is lost, and nothing
+//! counts twice.
+//!
+//! No part of the program knows of this test. It takes the database's write lock for the instant in which it looks, so a state
+//! stays as it is until the process is dead, and what it died in is read from the database afterwards.
+#![cfg(unix)]
+
+mod federation;
+mod moment;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use federation::{ClientState, Federation};
+use moment::Moment;
+use serde_json::Value;
+
+use crate::support::Numbers;
+
+/// How long a state is waited for before the test has failed: far longer than a run takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How many kills fell in which state.
+type Counts = BTreeMap<String, usize>;
+
+#[test]
+fn ten_kills_in_all_states_of_a_round_lose_nothing() {
+    let mut counts = Counts::new();
+    killed_run(1, &mut counts);
+    print(&counts);
+}
+
+/// `tests/kills/run.sh` runs it.
+#[test]
+#[ignore = "minutes"]
+fn a_hundred_kills_in_all_states_of_a_round_lose_nothing() {
+    let mut counts = Counts::new();
+    for seed in 1..=10 {
+        killed_run(seed, &mut counts);
+    }
+    print(&counts);
+    assert!(
+        counts.values().sum::<usize>() >= 100 && counts.values().all(|count| *count >= 5),
+        "{counts:?}"
+    );
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Server(Moment),
+    Client(ClientState),
+}
+
+fn count(counts: &mut Counts, whom: &str, state: &str) {
+    *counts.entry(format!("{whom}, {state}")).or_default() += 1;
+}
+
+fn print(counts: &Counts) {
+    for (state, count) in counts {
+        eprintln!("{count:>4} kills: {state}");
+    }
+}
+
+/// One run with ten kills: of the server once in every state, of clients twice.
+fn killed_run(seed: u64, counts: &mut Counts) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut federation = Federation::new();
+    let begun = federation.kill_server_at_begin(deadline);
+    count(counts, "server", begun.name());
+    federation.start_server();
+    federation.start_clients();
+    // A run begins and ends once. What is between comes in any order.
+    let mut steps = vec![
+        Step::Server(Moment::Between),
+        Step::Server(Moment::Reserved),
+        Step::Server(Moment::Open),
+        Step::Server(Moment::Reports),
+        Step::Server(Moment::Charged),
+        Step::Server(Moment::Released),
+        Step::Client(ClientState::NotOnRecord),
+        Step::Client(ClientState::OnRecord),
+    ];
+    let mut numbers = Numbers(seed);
+    for place in (1..steps.len()).rev() {
+        steps.swap(
+            place,
+            usize::from(numbers.below(u8::try_from(place + 1).unwrap())),
+        );
+    }
+    steps.push(Step::Server(Moment::Closed));
+    for step in steps {
+        match step {
+            // A kill that came too late for its state counts where it fell.
+            Step::Server(moment) => loop {
+                let fell = federation.kill_server_at(moment, deadline);
+                count(counts, "server", fell.name());
+                federation.start_server();
+                if fell == moment {
+                    break;
+                }
+            },
+            Step::Client(state) => {
+                let fell = federation.kill_client(state, deadline);
+                count(counts, "client", fell.name());
+            }
+        }
+    }
+    check(federation);
+}
+
+/// Everything that must hold at the end, whatever was killed.
+fn check(federation: Federation) {
+    let ended = federation.end();
+    ended.audit();
+
+    let mut rounds: BTreeMap<(String, u64), usize> = BTreeMap::new();
+    for line in ended.ledger.lines() {
+        let record = &serde_json::from_str::<Value>(line).unwrap()["record"];
+        if let Some(round) = record["body"]["round"].as_u64() {
+            let kind = record["kind"].as_str().unwrap().to_owned();
+            *rounds.entry((kind, round)).or_default() += 1;
+        }
+    }
+    for round in 1..=federation::ROUNDS {
+        for kind in ["charge", "release"] {
+            let count = rounds.get(&(kind.to_owned(), round));
+            assert_eq!(count, Some(&1), "{kind} of round {round}");
+        }
+    }
+
+    // What was summed up is what was stored of each client, once.
+    let mut participants: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    for (round, client) in &ended.participation {
+        let new = participants.entry(*round).or_default().insert(client);
+        assert!(new, "{client} is counted once in round {round}");
+    }
+    let mut summed = 0;
+    for opening in &ended.openings {
+        let opening: Value = serde_json::from_str(opening).unwrap();
+        if let (Some(round), Some(reports)) = (opening["round"].as_u64(), opening["reports"].as_u64()) {
+            let stored = participants.get(&round).map_or(0, BTreeSet::len) as u64;
+            assert_eq!(reports, stored, "reports of round {round}");
+            summed += reports;
+        }
+    }
+    assert!(summed > federation::ROUNDS, "clients took part: {summed}");
+
+    for client in &ended.clients {
+        let begun: BTreeSet<u64> = client.history.iter().copied().collect();
+        assert_eq!(
+            begun.len(),
+            client.history.len(),
+            "{}: one report a round",
+            client.name
+        );
+        let counted: BTreeSet<u64> = participants
+            .iter()
+            .filter(|(_, clients)| clients.contains(client.name.as_str()))
+            .map(|(round, _)| *round)
+            .collect();
+        assert!(
+            counted.is_subset(&begun),
+            "{}: {counted:?} within {begun:?}",
+            client.name
+        );
+        assert!(
+            client.thanked.is_subset(&counted),
+            "{}: what was thanked for is counted: {:?} within {counted:?}",
+            client.name,
+            client.thanked
+        );
+    }
+    assert!(ended.clients.iter().any(|client| !client.thanked.is_empty()));
+}

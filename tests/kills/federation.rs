@@ -1,0 +1,344 @@
+//! A server and clients as processes of their own.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::moment::{Moment, Observer, has_reported, open_round};
+use crate::support::{Folder, Running};
+
+pub(crate) const ROUNDS: u64 = 16;
+const N_CLIENTS: usize = 4;
+
+/// How long the write lock is left alone between two looks, so that the server can go on.
+const PAUSE: Duration = Duration::from_micros(150);
+
+/// Where in a round a client was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientState {
+    /// The open round is not on its record.
+    NotOnRecord,
+    /// The open round is on its record, and the server has not counted its report.
+    OnRecord,
+    /// Its report is counted.
+    Counted,
+}
+
+impl ClientState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NotOnRecord => "before the round is on its record",
+            Self::OnRecord => "round on its record, report not counted",
+            Self::Counted => "report counted",
+        }
+    }
+}
+
+pub(crate) struct Federation {
+    folder: Folder,
+    server: Option<Running>,
+    clients: Vec<Client>,
+    observer: Observer,
+}
+
+struct Client {
+    name: String,
+    process: Option<Running>,
+    /// What all its processes have logged.
+    log: String,
+}
+
+impl Client {
+    fn settings(&self) -> String {
+        format!("{}.toml", self.name)
+    }
+
+    fn history_file(&self) -> String {
+        format!("state-{}/history.jsonl", self.name)
+    }
+
+    /// The rounds on its record.
+    fn history(&self, folder: &Folder) -> Vec<u64> {
+        let text = std::fs::read_to_string(folder.path(&self.history_file())).unwrap_or_default();
+        let entries = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        entries
+            .filter(|entry| entry["kind"] == "round")
+            .filter_map(|entry| entry["round"].as_u64())
+            .collect()
+    }
+
+    fn start(&mut self, folder: &Folder) {
+        let umbel = folder.umbel().args(&["join", &self.settings(), "--verbose"]);
+        self.process = Some(umbel.start());
+    }
+
+    fn kill(&mut self) {
+        let outcome = self.process.take().unwrap().kill();
+        self.log += &outcome.stderr;
+    }
+}
+
+impl Federation {
+    /// Certificates and settings; nothing runs yet.
+    pub(crate) fn new() -> Self {
+        let folder = Folder::new();
+        folder.edit(
+            "rounds = 5\ncohort = 10",
+            &format!("clients = {N_CLIENTS}\nrounds = {ROUNDS}\ncohort = 3"),
+        );
+        folder.edit("delta = 1e-3", "delta = 1e-3\naccountant = \"rdp\"");
+        folder.edit("\n[data.partition]", "classes = 4\n\n[data.partition]");
+        let mut init = vec!["certs".to_owned(), "init".to_owned()];
+        let names: Vec<_> = (0..N_CLIENTS).map(|client| format!("client-{client}")).collect();
+        for name in &names {
+            init.extend(["--client".to_owned(), name.clone()]);
+        }
+        folder.umbel().args(&init).run().success();
+        // Free now, and outside what the system gives to connections by itself only with luck: nobody else takes it in a test.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let server = format!(
+            r#"
+            experiment = "experiment.toml"
+            state = "state/server.db"
+            out = "out"
+            [listen]
+            address = "127.0.0.1:{port}"
+            [tls]
+            certificate = "certs/server.pem"
+            key = "certs/server-key.pem"
+            authority = "certs/authority.pem"
+            [rounds]
+            seconds = 0.4
+            first_after_seconds = 0.5
+            "#
+        );
+        folder.write("server.toml", server.as_bytes());
+        let mut clients = Vec::new();
+        for name in names {
+            let settings = format!(
+                r#"
+                server = "localhost:{port}"
+                state = "state-{name}"
+                [tls]
+                certificate = "certs/{name}.pem"
+                key = "certs/{name}-key.pem"
+                authority = "certs/authority.pem"
+                [data]
+                format = "idx"
+                train = {{ examples = "data/train-images.gz", labels = "data/train-labels", clients = "data/clients.tsv", client_column = "owner" }}
+                client = "{name}"
+                [policy]
+                trust = ["central"]
+                max_epsilon = 1e6
+                "#
+            );
+            let client = Client {
+                name,
+                process: None,
+                log: String::new(),
+            };
+            folder.write(&client.settings(), settings.as_bytes());
+            clients.push(client);
+        }
+        let observer = Observer::new(folder.path("state/server.db"));
+        Self {
+            folder,
+            server: None,
+            clients,
+            observer,
+        }
+    }
+
+    /// Starts a server and kills it when its run is stored and nothing else is. That comes once in a run, so one that got further is
+    /// thrown away.
+    pub(crate) fn kill_server_at_begin(&mut self, deadline: Instant) -> Moment {
+        loop {
+            self.start_server();
+            loop {
+                assert!(Instant::now() < deadline, "no server begins a run");
+                self.check_server();
+                match self.observer.held(|_, moment| moment) {
+                    Some(Some(Moment::Begun)) => return self.kill_server(),
+                    Some(Some(_)) => break,
+                    _ => thread::sleep(PAUSE),
+                }
+            }
+            self.kill_server();
+            self.observer = Observer::new(self.folder.path("state/server.db"));
+            std::fs::remove_dir_all(self.folder.path("state")).unwrap();
+        }
+    }
+
+    /// Fails if the server has ended by itself.
+    fn check_server(&mut self) {
+        if self.server.as_mut().is_some_and(Running::has_ended) {
+            let outcome = self.server.take().unwrap().finish();
+            panic!("the server ended by itself: {}", outcome.stderr);
+        }
+    }
+
+    fn kill_server(&mut self) -> Moment {
+        drop(self.server.take().unwrap().kill());
+        self.observer.look().unwrap()
+    }
+
+    pub(crate) fn start_clients(&mut self) {
+        for client in &mut self.clients {
+            client.start(&self.folder);
+        }
+    }
+
+    pub(crate) fn start_server(&mut self) {
+        let umbel = self.folder.umbel().args(&["serve", "server.toml"]);
+        self.server = Some(umbel.start());
+    }
+
+    /// Kills the server in this state, and says in which it was.
+    pub(crate) fn kill_server_at(&mut self, wanted: Moment, deadline: Instant) -> Moment {
+        loop {
+            assert!(Instant::now() < deadline, "{wanted:?} does not come");
+            self.check_server();
+            let server = &mut self.server;
+            let killed = self.observer.held(|_, moment| {
+                let is_now = moment == Some(wanted);
+                if is_now {
+                    drop(server.take().unwrap().kill());
+                }
+                is_now
+            });
+            if killed == Some(true) {
+                return self.observer.look().unwrap();
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Kills a client in this state, and starts it again.
+    pub(crate) fn kill_client(&mut self, wanted: ClientState, deadline: Instant) -> ClientState {
+        // A round in which nobody came into the state (its cohort may be empty) must be let go on.
+        let mut tried = None;
+        loop {
+            assert!(Instant::now() < deadline, "{wanted:?} does not come");
+            let (folder, clients) = (&self.folder, &mut self.clients);
+            let killed = self.observer.held(|connection, moment| {
+                if moment != Some(Moment::Open) {
+                    return None;
+                }
+                let round = open_round(connection).unwrap();
+                if tried.replace(round) == Some(round) {
+                    return None;
+                }
+                // While the lock is held no report can be counted.
+                let patience = Instant::now() + Duration::from_secs(1);
+                while Instant::now() < patience {
+                    for client in clients.iter_mut() {
+                        if state(client, folder, connection, round) == wanted {
+                            client.kill();
+                            let fell = state(client, folder, connection, round);
+                            client.start(folder);
+                            return Some(fell);
+                        }
+                    }
+                    thread::sleep(PAUSE);
+                }
+                None
+            });
+            if let Some(Some(fell)) = killed {
+                return fell;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits for the end of the run, and collects what it left.
+    pub(crate) fn end(mut self) -> Ended {
+        self.server.take().unwrap().finish().success();
+        let mut clients = Vec::new();
+        for client in &mut self.clients {
+            let process = client.process.take().unwrap();
+            // It may not have been told that the run is over: the server was killed when it was.
+            process.signal("INT");
+            client.log += &process.finish().success().stderr;
+            let thanked = client
+                .log
+                .lines()
+                .filter(|line| line.contains("report counted"))
+                .filter_map(|line| line.rsplit("round=").next()?.trim().parse().ok());
+            clients.push(EndedClient {
+                history: client.history(&self.folder),
+                thanked: thanked.collect(),
+                history_file: client.history_file(),
+                name: client.name.clone(),
+            });
+        }
+        let text = |name: &str| String::from_utf8(self.folder.read(name)).unwrap();
+        let openings = text("out/ledger.openings").lines().map(str::to_owned).collect();
+        let connection = self.observer.connection().unwrap();
+        Ended {
+            ledger: text("out/ledger"),
+            openings,
+            participation: participation(connection),
+            clients,
+            folder: self.folder,
+        }
+    }
+}
+
+fn state(client: &Client, folder: &Folder, connection: &Connection, round: u64) -> ClientState {
+    if has_reported(connection, round, &client.name) {
+        ClientState::Counted
+    } else if client.history(folder).contains(&round) {
+        ClientState::OnRecord
+    } else {
+        ClientState::NotOnRecord
+    }
+}
+
+fn participation(connection: &Connection) -> Vec<(u64, String)> {
+    let sql = "SELECT round, name FROM participation JOIN clients ON client = id";
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))
+        .unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// What a run has left.
+pub(crate) struct Ended {
+    pub(crate) ledger: String,
+    pub(crate) openings: Vec<String>,
+    /// Round and client of each report that was counted.
+    pub(crate) participation: Vec<(u64, String)>,
+    pub(crate) clients: Vec<EndedClient>,
+    folder: Folder,
+}
+
+pub(crate) struct EndedClient {
+    pub(crate) name: String,
+    /// The rounds on its record, one for each entry.
+    pub(crate) history: Vec<u64>,
+    /// The rounds for which the server has thanked it.
+    pub(crate) thanked: BTreeSet<u64>,
+    history_file: String,
+}
+
+impl Ended {
+    /// `umbel audit verify`, with what the clients were shown as receipts.
+    pub(crate) fn audit(&self) {
+        let mut args = vec!["audit", "verify", "out"];
+        for client in &self.clients {
+            args.extend(["--receipts", &client.history_file]);
+        }
+        self.folder.umbel().args(&args).run().success();
+    }
+}
