@@ -16,7 +16,7 @@ use umbel_wire::transport::{self, ConnectError};
 
 use crate::round::{Played, Player, explain, may_pass, now, pause};
 use crate::secure::SecureSide;
-use crate::{ClientError, ClientSettings, History, Refusal, Shuffling, Terms};
+use crate::{ClientError, ClientSettings, ClientSources, History, Refusal, Terms};
 
 /// How long a server is asked to hold a call while there is nothing to do. Short enough that a request to stop is soon seen.
 const HOLD: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub enum Joined {
 /// Whatever another try would not help against.
 pub async fn join(
     settings: ClientSettings,
-    shuffling: Shuffling,
+    sources: ClientSources,
     stop: Arc<AtomicBool>,
 ) -> Result<Joined, ClientError> {
     let mut history = History::open(&settings.state)?;
@@ -77,10 +77,16 @@ pub async fn join(
     if let Err(refusal) = session.settings.policy.check(&terms, &history, now()) {
         return Err(session.refuse(&mut client, refusal, 0).await);
     }
+    if sources.is_simulated() && !terms.header.simulated {
+        return Err(ClientError::System(
+            "noise from a seed is for runs only that say so".to_owned(),
+        ));
+    }
     let data = session.settings.data.clone();
-    let experiment = terms.experiment.clone();
+    let (promised, experiment) = (terms.header.clone(), terms.experiment.clone());
     let task = tokio::task::spawn_blocking(move || {
         ClientTask::new(
+            &promised,
             &experiment,
             &data.train,
             data.client.as_deref(),
@@ -95,7 +101,7 @@ pub async fn join(
         None => None,
         Some(_) => {
             let own = session.settings.identity.as_ref();
-            match SecureSide::new(&terms, own, task.model.n_parameters(), shuffling).await {
+            match SecureSide::new(&terms, own, task.model.n_parameters()).await {
                 Ok(secure) => Some(Arc::new(secure)),
                 Err(ClientError::Refusal(refusal)) => {
                     return Err(session.refuse(&mut client, refusal, 0).await);
@@ -114,7 +120,7 @@ pub async fn join(
         task: Arc::new(task),
         terms,
         policy: session.settings.policy.clone(),
-        shuffling,
+        sources: Arc::new(sources),
         secure,
         stop: Arc::clone(&session.stop),
     };

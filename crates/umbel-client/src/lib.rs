@@ -12,6 +12,7 @@ mod policy;
 mod round;
 mod secure;
 mod settings;
+mod sources;
 mod terms;
 
 pub use error::ClientError;
@@ -19,7 +20,7 @@ pub use history::{History, HistoryError};
 pub use join::{Joined, join};
 pub use ledger_source::{LedgerPage, LedgerSource, SourceError};
 pub use policy::{Policy, Refusal};
-pub use round::Shuffling;
 pub use settings::{ClientData, ClientSettings, IdentityFiles};
+pub use sources::ClientSources;
 pub use terms::{Terms, TermsError};
 pub use umbel_wire::tls::TlsFiles;

@@ -8,49 +8,17 @@ use tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
-use umbel_mechanisms::{Purpose, SimulationSeed};
-use umbel_protocol::{ClientMessage, ClientRound, Invitation};
+use umbel_protocol::{ClientRound, Invitation};
 use umbel_sim::ClientTask;
-use umbel_train::{TrainingRng, TrainingWorkspace};
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::{self, DownloadRequest};
 use umbel_wire::{IncomingInvitation, OutgoingReport, transfer};
 
 use crate::secure::SecureSide;
-use crate::{ClientError, History, Policy, Terms};
+use crate::{ClientError, ClientSources, History, Policy, Terms};
 
 /// How often a transfer that broke off is taken up again.
 pub(crate) const TRANSFER_TRIES: u32 = 5;
-
-/// Where the order of a client's examples comes from. It protects nothing; under a seed a test can compare a served run with a
-/// simulated one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "there are no other sources")]
-pub enum Shuffling {
-    /// The operating system.
-    System,
-    /// As a simulation with this seed shuffles the examples of the client with this number.
-    Simulated {
-        /// The simulation's seed.
-        seed: SimulationSeed,
-        /// The number that the server gave the client.
-        client: u64,
-    },
-}
-
-impl Shuffling {
-    pub(crate) fn generator(self, round: u64) -> Result<TrainingRng, ClientError> {
-        let key = match self {
-            Self::System => {
-                let mut key = [0; 32];
-                getrandom::fill(&mut key).map_err(|error| ClientError::System(error.to_string()))?;
-                key
-            }
-            Self::Simulated { seed, client } => seed.derive(Purpose::Shuffling, round, client),
-        };
-        Ok(TrainingRng::from_seed(key))
-    }
-}
 
 /// What a client needs in every round.
 pub(crate) struct Player {
@@ -58,7 +26,7 @@ pub(crate) struct Player {
     pub(crate) task: Arc<ClientTask>,
     pub(crate) terms: Terms,
     pub(crate) policy: Policy,
-    pub(crate) shuffling: Shuffling,
+    pub(crate) sources: Arc<ClientSources>,
     /// Where the server sees sums only.
     pub(crate) secure: Option<Arc<SecureSide>>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -93,8 +61,8 @@ impl Player {
             Ok(invitation) => invitation,
             Err(status) => return missed(round, "download", &status),
         };
-        let (task, mut generator) = (Arc::clone(&self.task), self.shuffling.generator(round)?);
-        let trained = tokio::task::spawn_blocking(move || train(&task, invitation, &mut generator));
+        let (task, draws) = (Arc::clone(&self.task), self.sources.draws(round)?);
+        let trained = tokio::task::spawn_blocking(move || task.answer(ClientRound::new(invitation), draws));
         let report = trained
             .await
             .map_err(|error| ClientError::System(error.to_string()))??;
@@ -175,35 +143,6 @@ impl Player {
 
 fn parts(report: &OutgoingReport) -> impl Stream<Item = proto::UploadPart> + Send + use<> {
     transfer::report_parts(report.clone())
-}
-
-/// Trains on all of the client's examples, and clips and quantises what comes out.
-fn train(
-    task: &ClientTask,
-    invitation: Invitation,
-    generator: &mut TrainingRng,
-) -> Result<ClientMessage, ClientError> {
-    let update = raw_update(task, &invitation, generator)?;
-    let (report, _) = ClientRound::new(invitation).report(&update, Vec::new());
-    Ok(report)
-}
-
-/// What training on all of the client's examples changes in the model: it never leaves as it is.
-pub(crate) fn raw_update(
-    task: &ClientTask,
-    invitation: &Invitation,
-    generator: &mut TrainingRng,
-) -> Result<Vec<f32>, ClientError> {
-    let mut update = vec![0.0; task.model.n_parameters()];
-    let mut workspace = TrainingWorkspace::new();
-    task.trainer()?.train(
-        &invitation.model,
-        &task.examples,
-        generator,
-        &mut workspace,
-        &mut update,
-    );
-    Ok(update)
 }
 
 /// A round that came to nothing for this client; the run goes on.

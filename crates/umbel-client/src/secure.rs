@@ -14,18 +14,17 @@ use tonic::{Code, Status};
 use tracing::{debug, error, info, warn};
 use umbel_accounting::ledger;
 use umbel_experiment::SettingError;
-use umbel_mechanisms::{Mechanism, NoiseSource, RoundingSource};
+use umbel_mechanisms::Mechanism;
 use umbel_protocol::{ClientMessage, ClientRound, Invitation, RunPlan, SecureAggregation};
 use umbel_secagg::{Client, Entropy, Expected, Mark, MessageKind, Policy, RoundConfig, federation_of};
 use umbel_sim::{ClientTask, ServedRound, client_plan, served_round_config};
-use umbel_train::TrainingRng;
 use umbel_wire::aggregation::{self, Fetched, Place};
 use umbel_wire::identity::{ClientIdentity, read_authority, read_identity};
 use umbel_wire::proto::{self, FetchRequest};
 
-use crate::round::{Played, Player, TRANSFER_TRIES, explain, may_pass, missed, now, pause, raw_update};
+use crate::round::{Played, Player, TRANSFER_TRIES, explain, may_pass, missed, now, pause};
 use crate::settings::IdentityFiles;
-use crate::{ClientError, History, Refusal, Shuffling, Terms};
+use crate::{ClientError, ClientSources, History, Refusal, Terms};
 
 /// How long a server is asked to hold a call for a message that is not there yet.
 const HOLD: Duration = Duration::from_secs(5);
@@ -38,10 +37,6 @@ pub(crate) struct SecureSide {
     authority: [u8; 32],
     /// The key that signs the run's ledger, and what the server says.
     run: [u8; 32],
-    rounding: RoundingSource,
-    noise: NoiseSource,
-    /// The number of the noise's streams, where they come from a seed.
-    number: u64,
     /// The most masked inputs that the client ever sends in this run.
     most_inputs: u64,
 }
@@ -78,7 +73,6 @@ impl SecureSide {
         terms: &Terms,
         files: Option<&IdentityFiles>,
         dimension: usize,
-        shuffling: Shuffling,
     ) -> Result<Self, ClientError> {
         let files = files.ok_or_else(|| SettingError::Missing {
             key: "secure_aggregation.identity".to_owned(),
@@ -94,33 +88,12 @@ impl SecureSide {
         let secure = agree(terms, &plan)?;
         let run = ledger::from_hex(&terms.header.public_key)
             .ok_or_else(|| ClientError::Protocol("signs with a key that is none".to_owned()))?;
-        let unavailable = |error: umbel_mechanisms::SourceError| ClientError::System(error.to_string());
-        let (rounding, noise, number) = match shuffling {
-            Shuffling::System => (
-                RoundingSource::from_system().map_err(unavailable)?,
-                NoiseSource::from_system().map_err(unavailable)?,
-                0,
-            ),
-            Shuffling::Simulated { seed, client } if terms.header.simulated => (
-                RoundingSource::simulated(seed),
-                NoiseSource::simulated(seed),
-                client,
-            ),
-            Shuffling::Simulated { .. } => {
-                return Err(ClientError::System(
-                    "noise from a seed is for runs only that say so".to_owned(),
-                ));
-            }
-        };
         let header = &terms.header;
         Ok(Self {
             secure,
             me,
             authority,
             run,
-            rounding,
-            noise,
-            number,
             most_inputs: header
                 .most_charges
                 .map_or(header.rounds, |most| most.min(header.rounds)),
@@ -179,17 +152,17 @@ impl SecureSide {
         &self,
         task: &ClientTask,
         invitation: Invitation,
-        generator: &mut TrainingRng,
+        sources: &ClientSources,
     ) -> Result<Vec<i64>, ClientError> {
-        let update = raw_update(task, &invitation, generator)?;
+        let draws = sources.draws(invitation.round.0)?;
         if let Mechanism::Distributed(mechanism) = &self.plan.settings().mechanism {
-            let round = invitation.round.0;
-            let made = mechanism.contribution(&update, round, self.number, &self.rounding, &self.noise);
+            let update = task.raw_update(&invitation.model, draws)?;
+            let (round, client) = (invitation.round.0, sources.client());
+            let made = mechanism.contribution(&update, round, client, &sources.rounding, &sources.noise);
             let (integers, _) = made.map_err(|error| ClientError::System(error.to_string()))?;
             return Ok(integers);
         }
-        let (report, _) = ClientRound::new(invitation).report(&update, Vec::new());
-        let ClientMessage::Report { update, .. } = report else {
+        let ClientMessage::Report { update, .. } = task.answer(ClientRound::new(invitation), draws)? else {
             return Err(ClientError::System("a client answers with a report".to_owned()));
         };
         Ok(update.values().iter().copied().map(i64::from).collect())
@@ -317,8 +290,8 @@ impl Player {
             .await?;
         let training = {
             let (task, side) = (Arc::clone(&self.task), Arc::clone(secure));
-            let mut generator = self.shuffling.generator(mark.round)?;
-            tokio::task::spawn_blocking(move || side.contribution(&task, invitation, &mut generator))
+            let sources = Arc::clone(&self.sources);
+            tokio::task::spawn_blocking(move || side.contribution(&task, invitation, &sources))
         };
 
         let roster = self.message(place(MessageKind::Roster), &terms, began).await?;

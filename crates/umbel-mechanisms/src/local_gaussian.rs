@@ -121,6 +121,11 @@ impl LocalGaussian {
         self.client.quantizer()
     }
 
+    /// The clip norm of reports: a bound far above their noise, for the server's sum only.
+    pub fn report_clip_norm(&self) -> ClipNorm {
+        self.server.quantizer().clip_norm()
+    }
+
     /// The sum of reports, to which the server adds nothing.
     pub(crate) fn server(&self) -> &CentralGaussian {
         &self.server

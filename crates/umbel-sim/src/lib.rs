@@ -8,6 +8,7 @@
 mod aggregation;
 mod auditor;
 pub mod checkpoint;
+mod client_task;
 mod data;
 mod error;
 pub mod facts;
@@ -25,13 +26,14 @@ mod world;
 
 pub use auditor::{Auditor, StepOf};
 pub use checkpoint::CheckpointFault;
+pub use client_task::{ClientDraws, ClientTask};
 pub use data::{Data, DataReader};
 pub use error::SimulateError;
 pub use predict::{Prediction, Predictions, model_file, predict_file};
 pub use prepare::Prepared;
 pub use session::choose_seed;
 pub use simulate::{Options, Progress, simulate};
-pub use task::{ClientTask, ServerTask};
+pub use task::ServerTask;
 pub use terms::{ServedRound, client_plan, served_round_config};
 pub use umbel_protocol::BudgetExhausted;
 pub use world::{Recorder, Step, World};

@@ -77,17 +77,7 @@ impl Prepared {
         let mut initial = vec![0.0; model.n_parameters()];
         model.initialize(&mut initial, &mut rng(Purpose::Initialisation));
 
-        let layer_clip = match experiment.privacy.clip_norm {
-            ClipSettings::PerLayer(norm) => {
-                let layers = layer_lengths(model.as_ref());
-                let clip = LayerClip::equal(norm, &layers).map_err(|error| SimulateError::Setting {
-                    key: "privacy.clip_norm",
-                    reason: error.to_string(),
-                })?;
-                Some(clip)
-            }
-            _ => None,
-        };
+        let layer_clip = layer_clip(&experiment, model.as_ref())?;
         let training = training(&experiment)?;
         let augmentation = augmentation(experiment.data.augmentation)?;
         if experiment.training.private_steps.is_some() && augmentation != Augmentation::default() {
@@ -151,12 +141,7 @@ impl Prepared {
             "the choice of settings: what was learnt by trying them on this data is not charged",
             "numbers marked simulator_only, timing, and ledger.openings: they are computed on clients' data without noise",
         ]);
-        list.push(match settings.unit {
-            PrivacyUnit::Example => {
-                "several examples of one person, and one example that several clients hold"
-            }
-            _ => "a person whose data are held by several clients",
-        });
+        list.push(not_covered_by_unit(settings.unit));
         if settings.unit == PrivacyUnit::Example && self.experiment.federation.examples.is_none() {
             list.push("the number of examples, which was counted: declare it as federation.examples");
         }
@@ -203,7 +188,7 @@ impl Prepared {
     }
 }
 
-/// What a trust model does not cover, in words.
+/// What a promise under this trust model does not cover, in words.
 pub(crate) fn not_covered_by_trust(settings: &PlanSettings) -> Vec<&'static str> {
     match settings.trust {
         Trust::Distributed => vec![
@@ -227,6 +212,14 @@ pub(crate) fn not_covered_by_trust(settings: &PlanSettings) -> Vec<&'static str>
     }
 }
 
+/// What a promise for this unit does not cover, in words.
+pub(crate) fn not_covered_by_unit(unit: PrivacyUnit) -> &'static str {
+    match unit {
+        PrivacyUnit::Example => "several examples of one person, and one example that several clients hold",
+        _ => "a person whose data are held by several clients",
+    }
+}
+
 /// The public number of clients. What is declared does not follow the data: clients that are not there have no examples.
 fn declared_clients(experiment: &Experiment, partition: &Partition) -> Result<u64, SimulateError> {
     let found = partition.n_clients() as u64;
@@ -239,6 +232,21 @@ fn declared_clients(experiment: &Experiment, partition: &Partition) -> Result<u6
         .into()),
         declared => Ok(declared.unwrap_or(found)),
     }
+}
+
+/// How a client clips each layer by itself, if it does.
+pub(crate) fn layer_clip(
+    experiment: &Experiment,
+    model: &dyn Model,
+) -> Result<Option<LayerClip>, SimulateError> {
+    let ClipSettings::PerLayer(norm) = experiment.privacy.clip_norm else {
+        return Ok(None);
+    };
+    let clip = LayerClip::equal(norm, &layer_lengths(model)).map_err(|error| SimulateError::Setting {
+        key: "privacy.clip_norm",
+        reason: error.to_string(),
+    })?;
+    Ok(Some(clip))
 }
 
 /// Lengths of a model's layers: parameters whose names are the same up to the last point.

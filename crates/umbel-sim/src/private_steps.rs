@@ -16,6 +16,18 @@ pub(crate) struct Secrets {
     pub(crate) dropout_seed: u64,
 }
 
+impl Secrets {
+    /// `dropout` is a key of which 64 bits are used.
+    pub(crate) fn new(coins: RandomStream, noise: BlockStreams, dropout: &[u8; 32]) -> Self {
+        let words = dropout.as_chunks::<8>().0;
+        Self {
+            coins,
+            noise,
+            dropout_seed: words.first().map_or(0, |first| u64::from_le_bytes(*first)),
+        }
+    }
+}
+
 /// Whose steps they are, for an auditor who adds examples to them.
 pub(crate) struct Audited<'a> {
     pub(crate) auditor: &'a dyn Auditor,
@@ -149,11 +161,11 @@ mod tests {
 
     fn secrets() -> Secrets {
         let seed = SimulationSeed::new(9);
-        Secrets {
-            coins: BatchSource::simulated(seed).stream(1, 2),
-            noise: NoiseSource::simulated(seed).client_streams(1, 2),
-            dropout_seed: u64::from_le_bytes(seed.derive(Purpose::Training, 1, 2)[..8].try_into().unwrap()),
-        }
+        Secrets::new(
+            BatchSource::simulated(seed).stream(1, 2),
+            NoiseSource::simulated(seed).client_streams(1, 2),
+            &seed.derive(Purpose::Training, 1, 2),
+        )
     }
 
     /// Two examples of two values, two classes; softmax from zero parameters.

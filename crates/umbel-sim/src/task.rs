@@ -1,21 +1,16 @@
-//! What an experiment means to the two sides of a served federation: a server holds the test set and no training data, a client
-//! its own training data and no test set.
+//! What an experiment means to the server of a federation, which holds the test set and no training data.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use umbel_accounting::ledger::to_hex;
-use umbel_experiment::{DataFiles, Experiment, FormatSettings};
+use umbel_experiment::{Experiment, UnitSettings};
 use umbel_mechanisms::{Mechanism, NoiseLaw, Purpose, SimulationSeed};
-use umbel_protocol::{PlanSettings, RunPlan};
-use umbel_train::{
-    Augmentation, Dataset, LocalTrainer, LocalTraining, Model, Partition, PartitionSpec, TrainingRng,
-};
+use umbel_protocol::{PlanError, PlanSettings, RunPlan, Trust};
+use umbel_train::{Dataset, Model, TrainingRng};
 
-use crate::data::{augmentation, refuse_augmentation};
 use crate::model::build_model;
-use crate::prepare::{plan, training};
+use crate::prepare::{not_covered_by_trust, not_covered_by_unit, plan};
 use crate::{DataReader, SimulateError};
 
 /// A server's half of an experiment.
@@ -62,7 +57,13 @@ impl ServerTask {
         let mut hash = Sha256::new();
         hash.update(b"umbel server data v1\n");
         test.visit_content(&mut |bytes| hash.update(bytes));
-        let examples = experiment.federation.examples.unwrap_or(0);
+        let examples = match (experiment.privacy.unit, experiment.federation.examples) {
+            (UnitSettings::Example, None) => {
+                let what = "the number of examples of all clients, a public number";
+                return Err(declared("federation.examples", what));
+            }
+            (_, examples) => examples.unwrap_or(0),
+        };
         let plan = plan(
             &experiment,
             clients,
@@ -83,11 +84,9 @@ impl ServerTask {
                 "expected true or false: \"ideal\" leaves the cryptography away, for simulation only";
             return refuse("secure_aggregation.enabled", reason);
         }
-        if !matches!(
-            plan.settings().mechanism,
-            Mechanism::Distributed(_) | Mechanism::Gaussian(_)
-        ) {
-            let reason = "expected independent noise in each round: this version serves no other mechanism";
+        if matches!(plan.settings().mechanism, Mechanism::Matrix(_)) {
+            let reason = "expected independent noise in each round: DP-FTRL is for simulation only, since a server that starts again would \
+                          give clients other turns";
             return refuse("privacy.mechanism", reason);
         }
         if experiment.federation.early_stopping.is_some() {
@@ -124,109 +123,25 @@ impl ServerTask {
         })
     }
 
+    /// How many numbers a report has.
+    ///
+    /// # Errors
+    ///
+    /// A mechanism that cannot begin.
+    pub fn report_length(&self) -> Result<usize, SimulateError> {
+        let state = self.plan.settings().mechanism.begin().map_err(PlanError::from)?;
+        Ok(state.quantizer().report_length(self.initial.len()))
+    }
+
     /// What the promise does not cover, in words.
     pub fn not_covered(&self) -> Vec<&'static str> {
-        let mut list = crate::prepare::not_covered_by_trust(self.plan.settings());
-        list.extend([
-            "the choice of settings: what was learnt by trying them on this data is not charged",
-            "the server's state, its log and ledger.openings: they tell who took part",
-            "a person whose data are held by several clients",
-        ]);
+        let settings = self.plan.settings();
+        let mut list = not_covered_by_trust(settings);
+        list.push("the choice of settings: what was learnt by trying them on this data is not charged");
+        if settings.trust == Trust::Central && settings.secure_aggregation.is_none() {
+            list.push("the server's state, its log and ledger.openings: they tell who took part");
+        }
+        list.push(not_covered_by_unit(settings.unit));
         list
     }
-}
-
-/// A client's half of an experiment.
-#[derive(Debug)]
-pub struct ClientTask {
-    /// All examples in the client's files.
-    pub train: Dataset,
-    /// Those that are the client's, as places in `train`.
-    pub examples: Vec<u32>,
-    /// The model.
-    pub model: Box<dyn Model>,
-    training: LocalTraining,
-    augmentation: Augmentation,
-}
-
-impl ClientTask {
-    /// Reads the client's own files, as `experiment` preprocesses them. With `client` only the rows of that name in the
-    /// files' table or column of clients are the client's. `vocabulary` and `idf` are its copies of the public files that the
-    /// experiment may name.
-    pub fn new(
-        experiment: &Experiment,
-        files: &DataFiles,
-        client: Option<&str>,
-        vocabulary: Option<&Path>,
-        idf: Option<&Path>,
-    ) -> Result<Self, SimulateError> {
-        let missing = |key: &'static str, reason: String| SimulateError::Setting { key, reason };
-        let mut settings = experiment.data.clone();
-        if settings.classes.is_none() {
-            return Err(missing(
-                "data.classes",
-                "expected a number from the server".to_owned(),
-            ));
-        }
-        if let FormatSettings::Text(text) = &mut settings.format {
-            let own = |key, named: Option<&Path>, own: Option<&Path>| match (named, own) {
-                (None, _) => Ok(PathBuf::new()),
-                (Some(_), Some(own)) => Ok(own.to_owned()),
-                (Some(_), None) => {
-                    let reason = "expected the path of the public file that the server's experiment names";
-                    Err(missing(key, reason.to_owned()))
-                }
-            };
-            let own_vocabulary = own("data.vocabulary", text.vocabulary(), vocabulary)?;
-            let own_idf = own("data.idf", text.idf.as_deref(), idf)?;
-            *text = text.clone().with_files(&own_vocabulary, &own_idf);
-        }
-        let (train, keys) = DataReader::new(&settings)?.read(files)?;
-        let examples = match (client, keys) {
-            (None, _) => (0..train.n_examples())
-                .map(|place| u32::try_from(place).unwrap_or(u32::MAX))
-                .collect(),
-            (Some(_), None) => {
-                let reason = "expected `data.train.clients`, the table in which the client is looked up";
-                return Err(missing("data.client", reason.to_owned()));
-            }
-            (Some(client), Some(keys)) => {
-                let by_key = PartitionSpec::ByKey { max_examples: None };
-                // No coin is tossed where the keys decide.
-                let partition =
-                    by_key.partition(&train, Some(&keys), &mut TrainingRng::from_seed([0; 32]))?;
-                let place = place_of(&partition, client).ok_or_else(|| {
-                    missing(
-                        "data.client",
-                        format!("expected a client of the data's table, got \"{client}\""),
-                    )
-                })?;
-                partition.examples(place).to_vec()
-            }
-        };
-        let model = build_model(experiment, &train)?;
-        Ok(Self {
-            train,
-            examples,
-            model,
-            training: training(experiment)?,
-            augmentation: augmentation(settings.augmentation)?,
-        })
-    }
-
-    /// What trains on the client's examples.
-    pub fn trainer(&self) -> Result<LocalTrainer<'_>, SimulateError> {
-        let trainer = LocalTrainer::new(self.model.as_ref(), &self.train, self.training);
-        trainer
-            .map_err(|error| SimulateError::Setting {
-                key: "training",
-                reason: error.to_string(),
-            })?
-            .with_augmentation(self.augmentation)
-            .map_err(refuse_augmentation)
-    }
-}
-
-fn place_of(partition: &Partition, client: &str) -> Option<usize> {
-    (0..partition.n_clients()).find(|place| partition.name(*place) == client)
 }

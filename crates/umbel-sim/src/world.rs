@@ -126,16 +126,9 @@ impl Worker {
         match &prepared.plan.settings().mechanism {
             Mechanism::Local(mechanism) => match mechanism.plan().steps {
                 Some(steps) => {
+                    let coins = BatchSource::simulated(*seeds).stream(round, to.0);
                     let dropout = seeds.derive(Purpose::Training, round, to.0);
-                    let secrets = Secrets {
-                        coins: BatchSource::simulated(*seeds).stream(round, to.0),
-                        noise: noise(),
-                        dropout_seed: dropout
-                            .as_chunks::<8>()
-                            .0
-                            .first()
-                            .map_or(0, |first| u64::from_le_bytes(*first)),
-                    };
+                    let secrets = Secrets::new(coins, noise(), &dropout);
                     // An auditor that plays the client's own data leaves it nothing but what it adds.
                     let is_played =
                         auditor.is_some_and(|auditor| auditor.update(to, client.round(), &mut self.update));

@@ -9,7 +9,7 @@ use std::{fs, io};
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use umbel_accounting::ledger::CloseStatus;
-use umbel_client::{ClientSettings, Joined, Shuffling, join};
+use umbel_client::{ClientSettings, ClientSources, Joined, join};
 use umbel_experiment::RunFile;
 use umbel_server::{Ended, LiveSources, ServerSettings, start};
 
@@ -64,7 +64,8 @@ pub(crate) fn run_join(args: &JoinArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| args.settings.display().to_string())?;
     let stop = stop::on_signals().context("cannot listen for Ctrl-C")?;
     let runtime = Runtime::new()?;
-    let joined = runtime.block_on(join(settings, Shuffling::System, Arc::<AtomicBool>::clone(&stop)))?;
+    let sources = ClientSources::from_system()?;
+    let joined = runtime.block_on(join(settings, sources, Arc::<AtomicBool>::clone(&stop)))?;
     let (end, reports) = match joined {
         Joined::Over { reports } => ("the run is over", reports),
         Joined::Stopped { reports } => ("stopped", reports),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use umbel_client::{Joined, Shuffling, join};
+use umbel_client::{ClientSources, Joined, join};
 use umbel_experiment::RoundMetrics;
 use umbel_mechanisms::SimulationSeed;
 use umbel_protocol::BudgetExhausted;
@@ -57,13 +57,10 @@ async fn a_served_run_with_a_simulations_randomness_leaves_the_simulations_model
     let mut clients = Vec::new();
     for client in 0..N_CLIENTS {
         let settings = client_settings(root, address, client);
-        let shuffling = Shuffling::Simulated {
-            seed: SimulationSeed::new(SEED),
-            client: client as u64,
-        };
+        let sources = ClientSources::simulated(SimulationSeed::new(SEED), client as u64);
         let (stop, joined) = (Arc::clone(&stop), Arc::clone(&joined));
         clients.push(tokio::spawn(async move {
-            let result = join(settings, shuffling, stop).await.unwrap();
+            let result = join(settings, sources, stop).await.unwrap();
             joined.lock().unwrap().push(result);
         }));
         // Numbers are given in the order of arrival.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::Code;
 use umbel_accounting::ledger::{self, Body, CloseStatus};
 use umbel_audit::{Anchors, RunFiles, verify};
-use umbel_client::{ClientError, Joined, Shuffling, join};
+use umbel_client::{ClientError, ClientSources, Joined, join};
 use umbel_mechanisms::SimulationSeed;
 use umbel_secagg::MessageKind;
 use umbel_server::{Ended, LiveSources};
@@ -64,13 +64,10 @@ async fn check_same_as_simulated(distributed: bool) {
     let mut clients = Vec::new();
     for client in 0..N_CLIENTS {
         let settings = client_settings(&root, &world.address, client);
-        let shuffling = Shuffling::Simulated {
-            seed: SimulationSeed::new(SEED),
-            client: client as u64,
-        };
+        let sources = ClientSources::simulated(SimulationSeed::new(SEED), client as u64);
         clients.push(tokio::spawn(join(
             settings,
-            shuffling,
+            sources,
             Arc::new(AtomicBool::new(false)),
         )));
         // Numbers are given in the order of arrival.
@@ -259,7 +256,7 @@ async fn weaker_terms_than_the_policy_says_are_refused_before_anything_else() {
             "colluding" => settings.policy.least_colluding = 0.3,
             _ => settings.policy.least_noise_multiplier = 0.9,
         }
-        let result = join(settings, Shuffling::System, Arc::new(AtomicBool::new(false))).await;
+        let result = join(settings, ClientSources::from_system().unwrap(), Arc::new(AtomicBool::new(false))).await;
         match result {
             Err(ClientError::Refusal(refusal)) => assert!(refusal.0.contains(said), "{refusal}"),
             other => panic!("{change}: {other:?}"),

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use umbel_audit::{Anchors, RunFiles, Signer, Watch, verify};
-use umbel_client::{History, HistoryError, LedgerSource, Shuffling, SourceError, Terms, TlsFiles, join};
+use umbel_client::{ClientSources, History, HistoryError, LedgerSource, SourceError, Terms, TlsFiles, join};
 use umbel_wire::proto::TermsRequest;
 
 use crate::hostile::connect;
@@ -46,7 +46,7 @@ async fn a_live_ledger_is_watched_and_clients_keep_receipts_that_pin_it() {
         let settings = client_settings(&world.root, &world.address, client);
         tokio::spawn(join(
             settings,
-            Shuffling::System,
+            ClientSources::from_system().unwrap(),
             Arc::new(AtomicBool::new(false)),
         ))
     });
