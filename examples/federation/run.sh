@@ -1,11 +1,20 @@
 #!/usr/bin/env bash
-# A federation on this machine: mints certificates, starts a server and ten clients as processes of their own, trains over mutual
-# TLS, and stops by itself. Leaves a run directory, as `umbel simulate` does.
+# A federation on this machine: mints certificates, starts a server and its clients as processes of their own, trains over mutual TLS,
+# and stops by itself. Leaves a run directory, as `umbel simulate` does. Four hospitals, unless a folder with other settings is named.
 #
 #   examples/federation/run.sh [--out DIR]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out="runs/ten-writers-$(date -u +%Y%m%d-%H%M%S)"
+# Names of the clients, as in certificates and in the data.
+clients=(cleveland hungarian switzerland va)
+settings=$here
+if [ "${1:-}" = --settings ]; then
+    settings=$(cd "$2" && pwd)
+    IFS=, read -r -a clients <<<"$3"
+    shift 3
+fi
+name=$(sed -n 's/^name = "\(.*\)"/\1/p' "$settings/experiment.toml")
+out="runs/$name-$(date -u +%Y%m%d-%H%M%S)"
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=${2:?"--out needs a directory"}; shift 2 ;;
@@ -33,14 +42,13 @@ finish() {
 }
 trap finish EXIT
 
-writers=(0 2154 2232 2168 2109 2124 2303 2276 2152 2284)
-clients=()
-for number in "${!writers[@]}"; do clients+=(--client "writer-$number"); done
-"$umbel" certs init --dir "$work/certs" "${clients[@]}"
+names=()
+for client in "${clients[@]}"; do names+=(--client "$client"); done
+"$umbel" certs init --dir "$work/certs" "${names[@]}"
 
 # The settings beside this script, with paths and a free port for this run.
-sed -e "s|\"experiment.toml\"|\"$here/experiment.toml\"|" -e "s|\"out\"|\"$out\"|" \
-    -e 's|127.0.0.1:8443|127.0.0.1:0|' -e '/^admin = /d' "$here/server.toml" >"$work/server.toml"
+sed -e "s|\"experiment.toml\"|\"$settings/experiment.toml\"|" -e "s|\"out\"|\"$out\"|" \
+    -e 's|127.0.0.1:8443|127.0.0.1:0|' -e '/^admin = /d' "$settings/server.toml" >"$work/server.toml"
 mkdir "$work/state"
 "$umbel" serve "$work/server.toml" >/dev/null 2>"$work/server.log" &
 server=$!
@@ -54,10 +62,12 @@ done
 tail -f "$work/server.log" >&2 &
 processes+=($!)
 
-for number in "${!writers[@]}"; do
-    sed -e "s|localhost:8443|localhost:$port|" -e "s|writer-0|writer-$number|g" -e "s|client = \"0\"|client = \"${writers[$number]}\"|" \
-        -e "s|\"\.\./digits|\"$here/../digits|g" "$here/client.toml" >"$work/client-$number.toml"
-    "$umbel" join "$work/client-$number.toml" 2>"$work/client-$number.log" >/dev/null &
+# Each client has the example's settings, with its own name.
+example=$(sed -n 's/^client = "\([^"]*\)".*/\1/p' "$settings/client.toml")
+for client in "${clients[@]}"; do
+    sed -e "s|localhost:8443|localhost:$port|" -e "s|\"$example\"|\"$client\"|" -e "s|/$example\([-.\"]\)|/$client\1|" \
+        -e "s|\"\(\.\./[^\"]*\)\"|\"$settings/\1\"|g" "$settings/client.toml" >"$work/client-$client.toml"
+    "$umbel" join "$work/client-$client.toml" 2>"$work/client-$client.log" >/dev/null &
     processes+=($!)
 done
 wait "$server"

@@ -226,48 +226,42 @@ impl Policy {
 fn gaussian_multiplier(event: &DpEvent) -> Option<f64> {
     match event {
         DpEvent::Gaussian { noise_multiplier } => Some(noise_multiplier.value()),
-        DpEvent::PoissonSampled { event, .. } => gaussian_multiplier(event),
+        DpEvent::PoissonSampled { event, .. } | DpEvent::Repeated { event, .. } => gaussian_multiplier(event),
         _ => None,
     }
 }
 
-/// ε of all planned rounds of all these runs, at the largest δ among them. Runs under the same relation are composed exactly; what
-/// different relations cost is added up, with δ shared between them.
+/// ε of all planned rounds of all these runs, at the largest δ among them. Runs of the same unit under the same relation are composed
+/// exactly; what different ones cost is added up, with δ shared between them.
 fn total_epsilon(runs: &[Header]) -> Result<f64, AccountingError> {
-    let relations: Vec<_> = [
+    let relations = [
         NeighboringRelation::AddOrRemoveOne,
         NeighboringRelation::ReplaceByZero,
         NeighboringRelation::ReplaceOne,
-    ]
-    .into_iter()
-    .map(|relation| {
-        let of_relation: Vec<_> = runs
-            .iter()
-            .filter(|run| run.neighbors == relation.as_str())
-            .collect();
-        (relation, of_relation)
-    })
-    .filter(|(_, of_relation)| !of_relation.is_empty())
-    .collect();
-    if relations
-        .iter()
-        .map(|(_, of_relation)| of_relation.len())
-        .sum::<usize>()
-        != runs.len()
-    {
-        // A relation that this program does not know cannot be charged.
+    ];
+    let groups: Vec<_> = relations
+        .into_iter()
+        .flat_map(|relation| ["client", "example"].map(|unit| (relation, unit)))
+        .map(|(relation, unit)| {
+            let same = |run: &&Header| run.neighbors == relation.as_str() && run.unit == unit;
+            (relation, runs.iter().filter(same).collect::<Vec<_>>())
+        })
+        .filter(|(_, group)| !group.is_empty())
+        .collect();
+    if groups.iter().map(|(_, group)| group.len()).sum::<usize>() != runs.len() {
+        // A relation or unit that this program does not know cannot be charged.
         return Ok(f64::INFINITY);
     }
     let delta = runs.iter().map(|run| run.delta).fold(0.0, f64::max);
-    #[allow(clippy::cast_precision_loss, reason = "there are three relations")]
-    let share = delta / relations.len() as f64;
+    #[allow(clippy::cast_precision_loss, reason = "there are six groups at most")]
+    let share = delta / groups.len() as f64;
     let Ok(share) = Delta::new(share) else {
         return Ok(f64::INFINITY);
     };
     let mut total = 0.0;
-    for (relation, of_relation) in relations {
+    for (relation, group) in groups {
         let mut accountant = accountant(AccountantKind::Rdp, relation);
-        for run in of_relation {
+        for run in group {
             if accountant.supports(&run.round_event).is_err() {
                 return Ok(f64::INFINITY);
             }

@@ -56,7 +56,16 @@ impl Player {
             info!(round, "sits this round out: it was interrupted in it before");
             return Ok(Played::Missed);
         }
-        self.policy.check_round(history.participations(&self.terms))?;
+        let participations = history.participations(&self.terms);
+        if participations >= self.most_participations() {
+            // What this client's noise costs was promised for no more, whoever invites it.
+            info!(
+                round,
+                participations, "sits this round out: its participations are used up"
+            );
+            return Ok(Played::Missed);
+        }
+        self.policy.check_round(participations)?;
         let invitation = match self.fetch(incoming).await {
             Ok(invitation) => invitation,
             Err(status) => return missed(round, "download", &status),
@@ -92,8 +101,7 @@ impl Player {
         if incoming.n_parameters() != dimension || dimension != self.task.model.n_parameters() {
             return other("model");
         }
-        #[allow(clippy::float_cmp, reason = "the very same number was signed")]
-        if incoming.clip_norm().value() != header.clip_norm || invitation.clip_indicator.is_some() {
+        if !self.is_promised(incoming.clip_norm().value(), invitation.clip_indicator) {
             return other("clip norm");
         }
         if incoming.round().0 > header.rounds {
@@ -103,6 +111,32 @@ impl Player {
             return other("way to add updates up");
         }
         Ok(incoming)
+    }
+
+    /// Whether a round may have this bound on reports, and ask for this indicator.
+    fn is_promised(&self, clip_norm: f64, indicator: Option<u32>) -> bool {
+        let header = &self.terms.header;
+        match (&header.adaptive_clip, self.task.report_clip_norm()) {
+            (Some(adaptive), _) => {
+                // Bounds update and indicator together, which is in proportion to the bound on the update.
+                let joint = header.grid_unit * f64::from(1 << 30) / header.clip_norm;
+                let moves =
+                    adaptive.smallest * joint * (1.0 - 1e-9)..=adaptive.largest * joint * (1.0 + 1e-9);
+                moves.contains(&clip_norm) && indicator == Some(adaptive.indicator)
+            }
+            (None, own) => {
+                let expected = own.unwrap_or(header.clip_norm);
+                clip_norm.to_bits() == expected.to_bits() && indicator.is_none()
+            }
+        }
+    }
+
+    /// In how many rounds of the run the client may take part, by what was signed.
+    pub(crate) fn most_participations(&self) -> u64 {
+        let header = &self.terms.header;
+        header
+            .most_charges
+            .map_or(header.rounds, |most| most.min(header.rounds))
     }
 
     /// Fetches the model, going on where a transfer broke off.

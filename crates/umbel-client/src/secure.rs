@@ -37,8 +37,6 @@ pub(crate) struct SecureSide {
     authority: [u8; 32],
     /// The key that signs the run's ledger, and what the server says.
     run: [u8; 32],
-    /// The most masked inputs that the client ever sends in this run.
-    most_inputs: u64,
 }
 
 impl fmt::Debug for SecureSide {
@@ -88,15 +86,11 @@ impl SecureSide {
         let secure = agree(terms, &plan)?;
         let run = ledger::from_hex(&terms.header.public_key)
             .ok_or_else(|| ClientError::Protocol("signs with a key that is none".to_owned()))?;
-        let header = &terms.header;
         Ok(Self {
             secure,
             me,
             authority,
             run,
-            most_inputs: header
-                .most_charges
-                .map_or(header.rounds, |most| most.min(header.rounds)),
             plan,
         })
     }
@@ -154,9 +148,9 @@ impl SecureSide {
         invitation: Invitation,
         sources: &ClientSources,
     ) -> Result<Vec<i64>, ClientError> {
-        let draws = sources.draws(invitation.round.0)?;
+        let mut draws = sources.draws(invitation.round.0)?;
         if let Mechanism::Distributed(mechanism) = &self.plan.settings().mechanism {
-            let update = task.raw_update(&invitation.model, draws)?;
+            let update = task.raw_update(&invitation.model, &mut draws)?;
             let (round, client) = (invitation.round.0, sources.client());
             let made = mechanism.contribution(&update, round, client, &sources.rounding, &sources.noise);
             let (integers, _) = made.map_err(|error| ClientError::System(error.to_string()))?;
@@ -227,7 +221,7 @@ impl Player {
         let incoming = self.accept(invitation)?;
         let round = incoming.round().0;
         let inputs = history.participations(&self.terms);
-        if inputs >= secure.most_inputs {
+        if inputs >= self.most_participations() {
             info!(
                 round,
                 inputs, "sits this round out: its inputs of this run are used up"

@@ -65,6 +65,8 @@ pub(crate) struct Driver {
     pub(crate) next_start: Timestamp,
     /// The last round whose release was on the ledger when the server started.
     pub(crate) released: u64,
+    /// Its clip norm.
+    pub(crate) released_clip_norm: f64,
     pub(crate) ended: Option<CloseStatus>,
     /// The summary that the closing record is about.
     pub(crate) summary: String,
@@ -150,10 +152,11 @@ impl Driver {
                     round,
                     parameters,
                     spent,
+                    clip_norm,
                     ..
                 } => {
                     self.end_attempt();
-                    let metrics = self.measure(round, &parameters, spent);
+                    let metrics = self.measure(round, &parameters, spent, clip_norm.value());
                     self.keep(metrics)?;
                     self.next_start = self.shared.clock.now();
                     self.publish(Stage::Waiting {
@@ -234,7 +237,7 @@ impl Driver {
         };
         let expected = ExpectedReport {
             clip_norm: invitation.clip_norm,
-            n_parameters: invitation.model.len(),
+            n_parameters: invitation.model.len() + usize::from(invitation.clip_indicator.is_some()),
         };
         let invitation = OutgoingInvitation::new(&invitation);
         let stage = OpenStage::new(round, deadline, invitation, expected, invited);
@@ -330,7 +333,13 @@ impl Driver {
     }
 
     /// The quality of a released model on the public test set, which is post-processing.
-    fn measure(&self, round: RoundId, parameters: &[f32], spent: EpsilonBounds) -> RoundMetrics {
+    fn measure(
+        &self,
+        round: RoundId,
+        parameters: &[f32],
+        spent: EpsilonBounds,
+        clip_norm: f64,
+    ) -> RoundMetrics {
         let mut workspace = TrainingWorkspace::new();
         let evaluation = evaluate(
             self.task.model.as_ref(),
@@ -346,7 +355,7 @@ impl Driver {
             epsilon: finite(spent.upper),
             epsilon_lower: spent.lower.and_then(finite),
             delta: self.shared.facts.delta,
-            clip_norm: None,
+            clip_norm: self.task.clip_norm_moves().then_some(clip_norm),
             validation: None,
             simulator_only: None,
         }
@@ -360,6 +369,7 @@ impl Driver {
                 RoundId(self.released),
                 &Arc::clone(self.run.parameters()),
                 self.run.spent(),
+                self.released_clip_norm,
             );
             self.keep(metrics)?;
         }

@@ -104,6 +104,7 @@ fn prepare(
 
     let text = store.ledger(run.id)?;
     let (mut reopened, mut released) = (None, 0);
+    let mut released_clip_norm = task.plan.settings().mechanism.clip_norm().value();
     let (engine, ledger) = if text.is_empty() {
         let engine = Run::new(task.plan.clone(), sources, task.initial.clone(), threads())?;
         (engine, LedgerWriter::new(secret.signing_key()))
@@ -112,6 +113,7 @@ fn prepare(
         let ledger = LedgerWriter::resume(secret.signing_key(), &verified)
             .ok_or_else(|| ServerError::System("the stored key did not sign the stored ledger".to_owned()))?;
         released = last_release(&verified);
+        released_clip_norm = clip_norm_of(&verified, released).unwrap_or(released_clip_norm);
         let stored = store.progress(run.id)?;
         let model = stored
             .checkpoint
@@ -119,7 +121,7 @@ fn prepare(
             .transpose()?;
         let mut resumed = Resumed::new(&verified, model);
         if let Some(content) = stored.open_round {
-            let open = OpenRound::from_unprotected_bytes(&content, task.initial.len())?;
+            let open = OpenRound::from_unprotected_bytes(&content, task.report_length()?)?;
             reopened = Some(open.clone());
             resumed = resumed.with_open_round(open);
         }
@@ -186,6 +188,7 @@ fn prepare(
         simulated,
         next_start,
         released,
+        released_clip_norm,
         ended: None,
         summary: String::new(),
         asked_to_stop: Instant::now(),
@@ -280,6 +283,14 @@ fn last_release(ledger: &VerifiedLedger) -> u64 {
         _ => None,
     };
     ledger.records().iter().rev().find_map(release).unwrap_or(0)
+}
+
+/// The clip norm of a round that was charged, where it moves.
+fn clip_norm_of(ledger: &VerifiedLedger, round: u64) -> Option<f64> {
+    ledger.records().iter().rev().find_map(|body| match body {
+        Body::Charge(charge) if charge.round == round => charge.clip_norm,
+        _ => None,
+    })
 }
 
 fn facts_of(run: &StoredRun, task: &ServerTask, round_duration: Duration, simulated: bool) -> Facts {

@@ -27,12 +27,7 @@ pub struct ClientDraws {
 impl ClientDraws {
     /// The order of the examples, the coins that choose the batches of private steps, the client's own noise, and a key for where
     /// values are dropped.
-    pub fn new(
-        shuffling: TrainingRng,
-        coins: RandomStream,
-        noise: BlockStreams,
-        dropout: &[u8; 32],
-    ) -> Self {
+    pub fn new(shuffling: TrainingRng, coins: RandomStream, noise: BlockStreams, dropout: &[u8; 32]) -> Self {
         let secrets = Secrets::new(coins, noise, dropout);
         Self { shuffling, secrets }
     }
@@ -144,7 +139,7 @@ impl ClientTask {
     /// # Errors
     ///
     /// Settings of the training that do not go with the model.
-    pub fn answer(&self, round: ClientRound, draws: ClientDraws) -> Result<ClientMessage, SimulateError> {
+    pub fn answer(&self, round: ClientRound, mut draws: ClientDraws) -> Result<ClientMessage, SimulateError> {
         let private = self.local.as_ref();
         let update = match private.and_then(|local| Some((local, local.plan().steps?))) {
             Some((local, steps)) => {
@@ -161,10 +156,9 @@ impl ClientTask {
                 update
             }
             None => {
-                let noise = draws.secrets.noise.clone();
-                let update = self.raw_update(round.model(), draws)?;
+                let update = self.raw_update(round.model(), &mut draws)?;
                 match private {
-                    Some(local) => local.privatize(&update, &noise, Vec::new()).0,
+                    Some(local) => local.privatize(&update, &draws.secrets.noise, Vec::new()).0,
                     None => update,
                 }
             }
@@ -178,11 +172,15 @@ impl ClientTask {
     /// # Errors
     ///
     /// Settings of the training that do not go with the model.
-    pub fn raw_update(&self, model: &[f32], draws: ClientDraws) -> Result<Vec<f32>, SimulateError> {
-        let ClientDraws { mut shuffling, .. } = draws;
+    pub fn raw_update(&self, model: &[f32], draws: &mut ClientDraws) -> Result<Vec<f32>, SimulateError> {
         let (mut workspace, mut update) = (TrainingWorkspace::new(), vec![0.0; model.len()]);
-        self.trainer()?
-            .train(model, &self.examples, &mut shuffling, &mut workspace, &mut update);
+        self.trainer()?.train(
+            model,
+            &self.examples,
+            &mut draws.shuffling,
+            &mut workspace,
+            &mut update,
+        );
         if let Some(layers) = &self.layer_clip {
             // The layers are those of the model, so their lengths add up to the update's.
             let clipped = layers.clip(&mut update);
@@ -220,7 +218,10 @@ fn promised_noise(
         (settings.trust.as_str() == promised.trust, "trust"),
         (settings.unit.as_str() == promised.unit, "unit"),
         (plan.round_event() == promised.round_event, "cost of a round"),
-        (plan.most_charges() == promised.most_charges, "number of participations"),
+        (
+            plan.most_charges() == promised.most_charges,
+            "number of participations",
+        ),
         (settings.rounds == promised.rounds, "number of rounds"),
         (dimension as u64 == promised.dimension, "model"),
     ];

@@ -139,9 +139,11 @@ fn statement(plan: &RunPlan, simulated: bool, epsilon: Option<f64>) -> String {
             };
             let (it, they) = if simulated {
                 ("here it comes from the seed", "here they come from the seed")
-            } else if settings.trust == Trust::Distributed {
-                let from = "here it comes from the operating system of each client";
-                (from, from)
+            } else if settings.trust != Trust::Central {
+                (
+                    "here it comes from the operating system of each client",
+                    "here they come from the operating system of each client",
+                )
             } else {
                 (
                     "here it comes from the server's operating system",

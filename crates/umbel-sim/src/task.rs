@@ -133,6 +133,11 @@ impl ServerTask {
         Ok(state.quantizer().report_length(self.initial.len()))
     }
 
+    /// Whether the clip norm follows the updates, so that each round has its own.
+    pub fn clip_norm_moves(&self) -> bool {
+        matches!(self.plan.settings().mechanism, Mechanism::Adaptive(_))
+    }
+
     /// What the promise does not cover, in words.
     pub fn not_covered(&self) -> Vec<&'static str> {
         let settings = self.plan.settings();
@@ -143,5 +148,58 @@ impl ServerTask {
         }
         list.push(not_covered_by_unit(settings.unit));
         list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use umbel_experiment::Overrides;
+
+    use super::*;
+
+    /// What a server of the shipped digits says with these settings changed.
+    fn refusal(settings: &[&str]) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
+        let text = std::fs::read_to_string(folder.join("experiment.toml")).unwrap();
+        let mut overrides = Overrides::default();
+        overrides.settings.push("data.classes=10".to_owned());
+        overrides.settings.push("federation.clients=539".to_owned());
+        overrides
+            .settings
+            .extend(settings.iter().map(|setting| (*setting).to_owned()));
+        let experiment = Experiment::parse(&text, &folder, &overrides).unwrap();
+        let task = ServerTask::new(experiment, Duration::from_secs(60));
+        task.map_or_else(|error| error.to_string(), |_| "served".to_owned())
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_by_the_name_of_its_key() {
+        assert_eq!(refusal(&[]), "served");
+        for (settings, expected) in [
+            (
+                &[
+                    "privacy.mechanism={ kind = \"dp-ftrl\", strategy = \"tree\" }",
+                ][..],
+                "`privacy.mechanism`: expected independent noise in each round: DP-FTRL is for simulation only",
+            ),
+            (
+                &["privacy.noise=continuous"],
+                "`privacy.noise`: expected \"rounded\"",
+            ),
+            (
+                &[
+                    "privacy.unit=example",
+                    "privacy.trust=local",
+                    "training.sampling_rate=0.1",
+                    "training.steps=2",
+                ],
+                "`federation.examples`: expected the number of examples of all clients",
+            ),
+        ] {
+            let refusal = refusal(settings);
+            assert!(refusal.starts_with(expected), "{refusal}");
+        }
     }
 }

@@ -10,10 +10,10 @@ use umbel_client::{ClientSources, Joined, join};
 use umbel_experiment::RoundMetrics;
 use umbel_mechanisms::SimulationSeed;
 use umbel_protocol::BudgetExhausted;
-use umbel_server::{Ended, Probe};
+use umbel_server::{Ended, LiveSources, Probe};
 use umbel_sim::{Options, Prepared, Progress, simulate};
 
-use crate::support::{N_CLIENTS, PlayedClock, SEED, World, client_settings, task};
+use crate::support::{N_CLIENTS, PlayedClock, SEED, World, changed_task, check_verified, client_settings};
 
 pub(crate) struct Silent;
 
@@ -35,11 +35,46 @@ async fn play(probe: Probe, clock: Arc<PlayedClock>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_served_run_with_a_simulations_randomness_leaves_the_simulations_model() {
-    let world = World::start(|_| {}).await;
+    check_equal(&[]).await;
+}
+
+/// Each hospital protects its patients by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn private_steps_on_clients_are_those_of_the_simulation() {
+    check_equal(&[
+        "privacy.unit=example",
+        "privacy.trust=local",
+        "federation.examples=24",
+        "federation.max_participations=2",
+        "training.sampling_rate=0.5",
+        "training.steps=3",
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_of_the_clients_own_is_that_of_the_simulation() {
+    check_equal(&["privacy.trust=local"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clip_norm_that_follows_the_updates_does_so_in_a_served_run() {
+    check_equal(&[r#"privacy.clip_norm={ kind = "adaptive", initial = 0.5, quantile = 0.5 }"#]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_that_are_clipped_by_themselves_are_so_in_a_served_run() {
+    check_equal(&[r#"privacy.clip_norm={ kind = "per-layer", norm = 0.1 }"#]).await;
+}
+
+/// Serves and simulates the task with these settings, and compares all that both leave.
+async fn check_equal(settings: &[&str]) {
+    let sources = LiveSources::simulated(SimulationSeed::new(SEED));
+    let world = World::start_with(|folder| changed_task(folder, settings), sources, |_| {}).await;
     let World {
         root, probe, address, ..
     } = &world;
-    let simulated = task(root);
+    let simulated = changed_task(root, settings);
     let options = Options {
         out: Some(root.join("simulated")),
         resume: None,
@@ -99,6 +134,7 @@ async fn a_served_run_with_a_simulations_randomness_leaves_the_simulations_model
     let [simulated, served] =
         ["simulated", "served"].map(|name| std::fs::read(root.join(name).join("model.safetensors")).unwrap());
     assert!(simulated == served, "the same bytes");
+    check_verified(&root.join("served"));
     // What comes from a seed says so.
     let summary = std::fs::read_to_string(root.join("served/summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();

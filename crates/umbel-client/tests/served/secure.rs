@@ -1,13 +1,11 @@
 //! Secure aggregation over mutual TLS: the same model as the simulation, and what becomes of a round when somebody vanishes.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tonic::Code;
 use umbel_accounting::ledger::{self, Body, CloseStatus};
-use umbel_audit::{Anchors, RunFiles, verify};
 use umbel_client::{ClientError, ClientSources, Joined, join};
 use umbel_mechanisms::SimulationSeed;
 use umbel_secagg::MessageKind;
@@ -18,7 +16,7 @@ use umbel_wire::proto::FetchRequest;
 
 use crate::equality::Silent;
 use crate::hostile::connect;
-use crate::support::{N_CLIENTS, SEED, World, client_settings, secure_task};
+use crate::support::{check_verified, N_CLIENTS, SEED, World, client_settings, secure_task};
 
 /// Lets the next round open whenever none is open; an open one ends by itself.
 async fn play(world: &World) {
@@ -28,21 +26,6 @@ async fn play(world: &World) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-fn check_verified(directory: &Path) {
-    let file = |name: &str| std::fs::read(directory.join(name)).ok();
-    let files = RunFiles {
-        ledger: file("ledger").unwrap(),
-        experiment: file("experiment.toml"),
-        openings: file("ledger.openings"),
-        metrics: file("metrics.jsonl"),
-        model: file("model.safetensors"),
-        summary: file("summary.json"),
-        shared_budget: None,
-    };
-    let verification = verify(&files, &Anchors::default());
-    assert!(verification.consistent, "{verification:#?}");
 }
 
 async fn check_same_as_simulated(distributed: bool) {
@@ -256,7 +239,12 @@ async fn weaker_terms_than_the_policy_says_are_refused_before_anything_else() {
             "colluding" => settings.policy.least_colluding = 0.3,
             _ => settings.policy.least_noise_multiplier = 0.9,
         }
-        let result = join(settings, ClientSources::from_system().unwrap(), Arc::new(AtomicBool::new(false))).await;
+        let result = join(
+            settings,
+            ClientSources::from_system().unwrap(),
+            Arc::new(AtomicBool::new(false)),
+        )
+        .await;
         match result {
             Err(ClientError::Refusal(refusal)) => assert!(refusal.0.contains(said), "{refusal}"),
             other => panic!("{change}: {other:?}"),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use umbel_audit::{Anchors, RunFiles, verify};
 use umbel_client::ClientSettings;
 use umbel_experiment::{Experiment, Overrides};
 use umbel_mechanisms::SimulationSeed;
@@ -155,23 +156,44 @@ pub(crate) fn task(folder: &Path) -> Experiment {
 
 /// The same task where the server sees sums only: everybody takes part in every round.
 pub(crate) fn secure_task(folder: &Path, distributed: bool) -> Experiment {
-    let text = task(folder).to_toml();
-    let trust = if distributed { "distributed" } else { "central" };
-    let mut overrides = Overrides::default();
     let mut settings = vec![
-        format!("privacy.trust={trust}"),
-        "federation.cohort=4".to_owned(),
-        "secure_aggregation.enabled=true".to_owned(),
-        "secure_aggregation.survivors_min=4".to_owned(),
-        "secure_aggregation.clients_max=4".to_owned(),
-        "secure_aggregation.colluding=0.25".to_owned(),
-        "secure_aggregation.dropout_allowance=0".to_owned(),
+        "federation.cohort=4",
+        "secure_aggregation.enabled=true",
+        "secure_aggregation.survivors_min=4",
+        "secure_aggregation.clients_max=4",
+        "secure_aggregation.colluding=0.25",
+        "secure_aggregation.dropout_allowance=0",
     ];
     if distributed {
-        settings.push("privacy.noise=discrete".to_owned());
+        settings.extend(["privacy.trust=distributed", "privacy.noise=discrete"]);
     }
-    overrides.settings = settings;
+    changed_task(folder, &settings)
+}
+
+/// The same task with other settings.
+pub(crate) fn changed_task(folder: &Path, settings: &[&str]) -> Experiment {
+    let text = task(folder).to_toml();
+    let overrides = Overrides {
+        settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+        ..Overrides::default()
+    };
     Experiment::parse(&text, folder, &overrides).unwrap()
+}
+
+/// `umbel audit verify` finds nothing wrong with a run directory.
+pub(crate) fn check_verified(directory: &Path) {
+    let file = |name: &str| std::fs::read(directory.join(name)).ok();
+    let files = RunFiles {
+        ledger: file("ledger").unwrap(),
+        experiment: file("experiment.toml"),
+        openings: file("ledger.openings"),
+        metrics: file("metrics.jsonl"),
+        model: file("model.safetensors"),
+        summary: file("summary.json"),
+        shared_budget: None,
+    };
+    let verification = verify(&files, &Anchors::default());
+    assert!(verification.consistent, "{verification:#?}");
 }
 
 fn server_settings(folder: &Path) -> ServerSettings {
@@ -211,7 +233,7 @@ pub(crate) fn client_settings(folder: &Path, address: &str, client: usize) -> Cl
         train = {{ examples = "train-images", labels = "train-labels", clients = "clients.tsv" }}
         client = "client-{client}"
         [policy]
-        trust = ["central", "distributed"]
+        trust = ["central", "distributed", "local"]
         max_epsilon = 100000
         dangerous_simulated_noise = true
         "#
