@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::Numbers;
 
-/// How long a state is waited for before the test has failed: far longer than a run takes on a busy machine.
+/// How long the states of a run are waited for before the test has failed: far longer than a run takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How many kills fell in which state.
@@ -61,14 +61,9 @@ fn print(counts: &Counts) {
     }
 }
 
-/// One run with ten kills: of the server once in every state, of clients twice.
+/// Ten kills: of the server once in every state, of clients twice. Where a run is over before every state has come, what it left is
+/// checked and another run has the rest.
 fn killed_run(seed: u64, counts: &mut Counts) {
-    let deadline = Instant::now() + PATIENCE;
-    let mut federation = Federation::new();
-    let begun = federation.kill_server_at_begin(deadline);
-    count(counts, "server", begun.name());
-    federation.start_server();
-    federation.start_clients();
     // A run begins and ends once. What is between comes in any order.
     let mut steps = vec![
         Step::Server(Moment::Between),
@@ -88,24 +83,46 @@ fn killed_run(seed: u64, counts: &mut Counts) {
         );
     }
     steps.push(Step::Server(Moment::Closed));
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut federation = Federation::new();
+    let begun = federation.kill_server_at_begin(deadline);
+    count(counts, "server", begun.name());
+    federation.start_server();
+    federation.start_clients();
     for step in steps {
-        match step {
-            // A kill that came too late for its state counts where it fell.
-            Step::Server(moment) => loop {
-                let fell = federation.kill_server_at(moment, deadline);
-                count(counts, "server", fell.name());
-                federation.start_server();
-                if fell == moment {
-                    break;
-                }
-            },
-            Step::Client(state) => {
-                let fell = federation.kill_client(state, deadline);
-                count(counts, "client", fell.name());
-            }
+        while !take(step, &mut federation, deadline, counts) {
+            check(federation);
+            deadline = Instant::now() + PATIENCE;
+            federation = Federation::new();
+            federation.start_server();
+            federation.start_clients();
         }
     }
     check(federation);
+}
+
+/// Kills in the state that is asked for; false if the run is over before it comes. A kill that came too late for its state counts
+/// where it fell.
+fn take(step: Step, federation: &mut Federation, deadline: Instant, counts: &mut Counts) -> bool {
+    match step {
+        Step::Server(moment) => {
+            while let Some(fell) = federation.kill_server_at(moment, deadline) {
+                count(counts, "server", fell.name());
+                federation.start_server();
+                if fell == moment {
+                    return true;
+                }
+            }
+            false
+        }
+        Step::Client(state) => match federation.kill_client(state, deadline) {
+            Some(fell) => {
+                count(counts, "client", fell.name());
+                true
+            }
+            None => false,
+        },
+    }
 }
 
 /// Everything that must hold at the end, whatever was killed.

@@ -166,7 +166,7 @@ impl Federation {
             self.start_server();
             loop {
                 assert!(Instant::now() < deadline, "no server begins a run");
-                self.check_server();
+                assert!(!self.is_over(), "the server ended by itself");
                 match self.observer.held(|_, moment| moment) {
                     Some(Some(Moment::Begun)) => return self.kill_server(),
                     Some(Some(_)) => break,
@@ -179,12 +179,9 @@ impl Federation {
         }
     }
 
-    /// Fails if the server has ended by itself.
-    fn check_server(&mut self) {
-        if self.server.as_mut().is_some_and(Running::has_ended) {
-            let outcome = self.server.take().unwrap().finish();
-            panic!("the server ended by itself: {}", outcome.stderr);
-        }
+    /// Whether the server has ended by itself: its run is over, or something is wrong, which [`end`](Self::end) finds.
+    fn is_over(&mut self) -> bool {
+        self.server.as_mut().is_some_and(Running::has_ended)
     }
 
     fn kill_server(&mut self) -> Moment {
@@ -203,11 +200,13 @@ impl Federation {
         self.server = Some(umbel.start());
     }
 
-    /// Kills the server in this state, and says in which it was.
-    pub(crate) fn kill_server_at(&mut self, wanted: Moment, deadline: Instant) -> Moment {
+    /// Kills the server in this state, and says in which it was; nothing if it ended before.
+    pub(crate) fn kill_server_at(&mut self, wanted: Moment, deadline: Instant) -> Option<Moment> {
         loop {
             assert!(Instant::now() < deadline, "{wanted:?} does not come");
-            self.check_server();
+            if self.is_over() {
+                return None;
+            }
             let server = &mut self.server;
             let killed = self.observer.held(|_, moment| {
                 let is_now = moment == Some(wanted);
@@ -217,18 +216,21 @@ impl Federation {
                 is_now
             });
             if killed == Some(true) {
-                return self.observer.look().unwrap();
+                return Some(self.observer.look().unwrap());
             }
             thread::sleep(PAUSE);
         }
     }
 
-    /// Kills a client in this state, and starts it again.
-    pub(crate) fn kill_client(&mut self, wanted: ClientState, deadline: Instant) -> ClientState {
+    /// Kills a client in this state, and starts it again; nothing if the run is over before.
+    pub(crate) fn kill_client(&mut self, wanted: ClientState, deadline: Instant) -> Option<ClientState> {
         // A round in which nobody came into the state (its cohort may be empty) must be let go on.
         let mut tried = None;
         loop {
             assert!(Instant::now() < deadline, "{wanted:?} does not come");
+            if self.is_over() {
+                return None;
+            }
             let (folder, clients) = (&self.folder, &mut self.clients);
             let killed = self.observer.held(|connection, moment| {
                 if moment != Some(Moment::Open) {
@@ -254,7 +256,7 @@ impl Federation {
                 None
             });
             if let Some(Some(fell)) = killed {
-                return fell;
+                return Some(fell);
             }
             thread::sleep(PAUSE);
         }

@@ -179,9 +179,7 @@ mod tests {
         assert_eq!(refusal(&[]), "served");
         for (settings, expected) in [
             (
-                &[
-                    "privacy.mechanism={ kind = \"dp-ftrl\", strategy = \"tree\" }",
-                ][..],
+                &["privacy.mechanism={ kind = \"dp-ftrl\", strategy = \"tree\" }"][..],
                 "`privacy.mechanism`: expected independent noise in each round: DP-FTRL is for simulation only",
             ),
             (

@@ -16,7 +16,7 @@ use umbel_wire::proto::FetchRequest;
 
 use crate::equality::Silent;
 use crate::hostile::connect;
-use crate::support::{check_verified, N_CLIENTS, SEED, World, client_settings, secure_task};
+use crate::support::{N_CLIENTS, SEED, World, check_verified, client_settings, secure_task};
 
 /// Lets the next round open whenever none is open; an open one ends by itself.
 async fn play(world: &World) {
