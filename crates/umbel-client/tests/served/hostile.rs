@@ -18,7 +18,7 @@ use umbel_wire::{OutgoingReport, transfer, transport};
 use crate::support::World;
 
 /// Parameters of the task's model: 16 inputs, 7 hidden units, 3 classes.
-const N_PARAMETERS: usize = 16 * 7 + 7 + 7 * 3 + 3;
+pub(crate) const N_PARAMETERS: usize = 16 * 7 + 7 + 7 * 3 + 3;
 
 pub(crate) async fn connect(world: &World, name: &str) -> Result<FederationClient<Channel>, String> {
     let file = |ending: &str| world.root.join("certs").join(format!("{name}{ending}"));
@@ -34,7 +34,7 @@ pub(crate) async fn connect(world: &World, name: &str) -> Result<FederationClien
         .map_err(|error| error.to_string())
 }
 
-fn report(round: u64, length: usize) -> OutgoingReport {
+pub(crate) fn report(round: u64, length: usize) -> OutgoingReport {
     let update = Quantizer::new(ClipNorm::new(0.5).unwrap())
         .accept(vec![1; length])
         .unwrap();
@@ -45,7 +45,10 @@ fn report(round: u64, length: usize) -> OutgoingReport {
     .unwrap()
 }
 
-async fn upload(client: &mut FederationClient<Channel>, report: OutgoingReport) -> Result<u64, Status> {
+pub(crate) async fn upload(
+    client: &mut FederationClient<Channel>,
+    report: OutgoingReport,
+) -> Result<u64, Status> {
     Ok(client
         .upload(transfer::report_parts(report))
         .await?

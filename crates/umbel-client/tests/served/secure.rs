@@ -7,16 +7,18 @@ use std::time::Duration;
 use tonic::Code;
 use umbel_accounting::ledger::{self, Body, CloseStatus};
 use umbel_client::{ClientError, ClientSources, Joined, join};
+use umbel_experiment::{Experiment, Overrides};
 use umbel_mechanisms::SimulationSeed;
 use umbel_secagg::MessageKind;
-use umbel_server::{Ended, LiveSources};
+use umbel_server::authority::Authority;
+use umbel_server::{Ended, LiveSources, start};
 use umbel_sim::{Options, simulate};
 use umbel_wire::aggregation::{Place, deliver_parts};
-use umbel_wire::proto::FetchRequest;
+use umbel_wire::proto::{CheckInRequest, FetchRequest, LedgerRequest};
 
 use crate::equality::Silent;
-use crate::hostile::connect;
-use crate::support::{N_CLIENTS, SEED, World, check_verified, client_settings, secure_task};
+use crate::hostile::{N_PARAMETERS, connect, report, upload};
+use crate::support::{N_CLIENTS, SEED, World, check_verified, client_settings, secure_task, server_settings};
 
 /// Lets the next round open whenever none is open; an open one ends by itself.
 async fn play(world: &World) {
@@ -120,7 +122,7 @@ async fn an_attempt_without_enough_clients_is_voided_and_has_another_number_afte
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    let request = umbel_wire::proto::LedgerRequest { from: 0 };
+    let request = LedgerRequest { from: 0 };
     let page = early.ledger(request).await.unwrap().into_inner();
     let records = ledger::read(&page.lines).unwrap();
     let count = |kind: &str| {
@@ -249,5 +251,84 @@ async fn weaker_terms_than_the_policy_says_are_refused_before_anything_else() {
             Err(ClientError::Refusal(refusal)) => assert!(refusal.0.contains(said), "{refusal}"),
             other => panic!("{change}: {other:?}"),
         }
+    }
+}
+
+/// A report by itself is what secure aggregation hides, so none is taken, of the right shape and by an invited client though it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_report_is_refused_and_nothing_is_counted() {
+    for distributed in [false, true] {
+        let sources = LiveSources::simulated(SimulationSeed::new(SEED));
+        let world = World::start_with(|folder| secure_task(folder, distributed), sources, |_| {}).await;
+        let mut client = connect(&world, "client-0").await.unwrap();
+        client.check_in(CheckInRequest { hold_millis: 0 }).await.unwrap();
+        let advertising = Some((0, "Advertising".to_owned()));
+        while world.probe.attempt() != advertising {
+            if world.probe.attempt().is_none() {
+                world.clock.advance(world.probe.wakes_at().unwrap());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let missing = world.probe.missing();
+        assert!(missing.is_some_and(|missing| missing > 0));
+        for _ in 0..2 {
+            let status = upload(&mut client, report(1, N_PARAMETERS)).await.unwrap_err();
+            assert_eq!(
+                (status.code(), status.message()),
+                (
+                    Code::FailedPrecondition,
+                    "no reports are taken: this run's updates are summed by secure aggregation"
+                )
+            );
+        }
+        assert_eq!(
+            (world.probe.attempt(), world.probe.missing()),
+            (advertising, missing)
+        );
+        // The attempt ends as if nothing had come: short of clients, and free.
+        world.clock.advance(world.probe.wakes_at().unwrap());
+        while world.probe.attempt().is_some_and(|(open, _)| open == 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let page = client
+            .ledger(LedgerRequest { from: 0 })
+            .await
+            .unwrap()
+            .into_inner();
+        let records = ledger::read(&page.lines).unwrap();
+        assert!(records.records().iter().any(|body| matches!(body, Body::Void(_))));
+        assert!(
+            !records
+                .records()
+                .iter()
+                .any(|body| matches!(body, Body::Charge(_) | Body::Release(_)))
+        );
+    }
+}
+
+/// Sums without the cryptography are for simulations: a server would see every update and say that it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_refuses_the_ideal() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let authority = Authority::create(&root.join("certs")).unwrap();
+    authority
+        .mint_server("server", &["localhost".to_owned()])
+        .unwrap();
+    for distributed in [false, true] {
+        let mut overrides = Overrides::default();
+        overrides.settings = vec!["secure_aggregation.enabled=ideal".to_owned()];
+        let text = secure_task(root, distributed).to_toml();
+        let experiment = Experiment::parse(&text, root, &overrides).unwrap();
+        let sources = LiveSources::from_system().unwrap();
+        let error = start(server_settings(root), experiment, sources, None)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`secure_aggregation.enabled`") && error.contains("for simulation only"),
+            "{error}"
+        );
+        assert!(!root.join("served").exists(), "no run has begun");
     }
 }

@@ -196,7 +196,7 @@ pub(crate) fn check_verified(directory: &Path) {
     assert!(verification.consistent, "{verification:#?}");
 }
 
-fn server_settings(folder: &Path) -> ServerSettings {
+pub(crate) fn server_settings(folder: &Path) -> ServerSettings {
     let text = r#"
         experiment = "unused"
         state = "state.db"
