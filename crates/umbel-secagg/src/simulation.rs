@@ -1,5 +1,6 @@
 //! Attempts between simulated clients: with the protocol, or without its cryptography and with the same result.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::client::{Client, Expected};
@@ -72,12 +73,19 @@ pub struct SimulatedClient {
 }
 
 /// A federation whose keys all follow from one seed: it protects nobody.
-#[derive(Debug)]
 pub struct SimulatedFederation {
     seed: [u8; 32],
     authority: Authority,
     server: ServerKey,
     n_threads: usize,
+}
+
+impl fmt::Debug for SimulatedFederation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedFederation")
+            .field("n_threads", &self.n_threads)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SimulatedFederation {
@@ -392,8 +400,8 @@ impl Confirmed<'_> {
     }
 }
 
-impl std::fmt::Debug for Confirmed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Confirmed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Confirmed")
             .field("survivors", &self.survivors.len())
             .finish_non_exhaustive()

@@ -317,8 +317,8 @@ async fn serve_refuses_the_ideal() {
         .unwrap();
     for distributed in [false, true] {
         let mut overrides = Overrides::default();
-        overrides.settings = vec!["secure_aggregation.enabled=ideal".to_owned()];
         let text = secure_task(root, distributed).to_toml();
+        overrides.settings = vec!["secure_aggregation.enabled=ideal".to_owned()];
         let experiment = Experiment::parse(&text, root, &overrides).unwrap();
         let sources = LiveSources::from_system().unwrap();
         let error = start(server_settings(root), experiment, sources, None)

@@ -1,9 +1,10 @@
 //! Whole attempts between one server and many clients that exchange bytes only, and everything that either can do wrong.
 
 mod attempts;
-mod decoding;
 mod lying_client;
 mod lying_server;
+mod mutations;
+mod secrets;
 mod simulation;
 mod vectors;
 
