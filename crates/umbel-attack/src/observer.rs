@@ -59,8 +59,9 @@ pub struct Observations {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Sum of the open round's honest reports at the canaries' coordinates, in grid units.
-    honest: Vec<i64>,
+    /// Sum of the open round's honest reports at the canaries' coordinates, in clip norms: multiples of a power of two, so exact,
+    /// and the same in whatever order they came.
+    honest: Vec<f64>,
     /// Canaries that were invited to the open round.
     invited: Vec<u32>,
     /// Where canaries' reports are looked at one by one: the projections of each.
@@ -117,7 +118,7 @@ impl Observer {
     /// An attacker that plays the clients from `first` on. With `is_shadow` all other clients send zeros.
     pub fn new(canaries: Canaries, first: ClientId, is_shadow: bool) -> Self {
         let seen = Mutex::new(Seen {
-            honest: vec![0; canaries.order()],
+            honest: vec![0.0; canaries.order()],
             measured: vec![false; canaries.len()],
             ..Seen::default()
         });
@@ -170,7 +171,7 @@ impl Observer {
         let mut seen = self.seen();
         let mut residual: Vec<f64> = self.canaries.gather(mean).into_iter().map(f64::from).collect();
         for (value, honest) in residual.iter_mut().zip(&mut seen.honest) {
-            *value = *value * units - to_f64(std::mem::take(honest)) / f64::from(GRID_UNITS);
+            *value = *value * units - std::mem::take(honest);
         }
         let mut scores = self.canaries.project(residual);
         for score in &mut scores {
@@ -247,10 +248,9 @@ impl Observer {
         self.seen().rounds.len() as u64
     }
 
-    fn add_honest(&self, contribution: &QuantizedUpdate) {
-        let gathered = self.canaries.gather(contribution.values());
-        for (sum, value) in self.seen().honest.iter_mut().zip(gathered) {
-            *sum += i64::from(value);
+    fn add_honest(&self, contribution: impl Iterator<Item = f64>) {
+        for (sum, value) in self.seen().honest.iter_mut().zip(contribution) {
+            *sum += value;
         }
     }
 
@@ -260,24 +260,13 @@ impl Observer {
     }
 
     /// Whether a canary's contribution is there to be measured, for the first time.
-    fn measure(&self, canary: usize, update: &QuantizedUpdate) {
+    fn measure(&self, canary: usize, update: &[f64]) {
         let is_new = !std::mem::replace(&mut self.seen().measured[canary], true);
         if !is_new {
             return;
         }
-        let grid = f64::from(GRID_UNITS);
-        let values = update.values();
-        let norm = values
-            .iter()
-            .map(|&value| (f64::from(value) / grid).powi(2))
-            .sum::<f64>()
-            .sqrt();
-        let gathered = self
-            .canaries
-            .gather(values)
-            .into_iter()
-            .map(|value| f64::from(value) / grid);
-        let products = self.canaries.project(gathered.collect());
+        let norm = update.iter().map(|value| value.powi(2)).sum::<f64>().sqrt();
+        let products = self.canaries.project(self.canaries.gather(update));
         let others = products.iter().enumerate().filter(|(place, _)| *place != canary);
         let overlap = others.map(|(_, product)| product.abs()).fold(0.0, f64::max);
         let geometry = &mut self.seen().geometry;
@@ -300,7 +289,7 @@ impl Auditor for Observer {
                 self.canaries.write(canary, round.0, update);
                 if let View::Reports { mechanism, .. } = &self.view {
                     let (contribution, _) = mechanism.quantizer().clip_and_quantize(update, Vec::new());
-                    self.measure(canary, &contribution);
+                    self.measure(canary, &in_clip_norms(contribution.values()));
                 }
                 true
             }
@@ -325,10 +314,13 @@ impl Auditor for Observer {
                 #[allow(clippy::cast_possible_truncation, reason = "canaries are counted in 32 bits")]
                 self.seen().invited.push(canary as u32);
                 if self.canaries.is_included(canary) {
-                    self.measure(canary, update);
+                    self.measure(canary, &in_clip_norms(update.values()));
                 }
             }
-            (View::Means { .. }, None) => self.add_honest(update),
+            (View::Means { .. }, None) => {
+                let gathered = self.canaries.gather(update.values());
+                self.add_honest(in_clip_norms(&gathered).into_iter());
+            }
         }
     }
 
@@ -344,7 +336,7 @@ impl Auditor for Observer {
         self.canaries.write(added, step, gradient);
     }
 
-    fn contribution(&self, _: StepOf, added: Option<usize>, contribution: &QuantizedUpdate) {
+    fn contribution(&self, _: StepOf, added: Option<usize>, contribution: &[f64]) {
         let View::Steps { .. } = self.view else { return };
         match added {
             Some(canary) => {
@@ -354,7 +346,7 @@ impl Auditor for Observer {
                     self.measure(canary, contribution);
                 }
             }
-            None => self.add_honest(contribution),
+            None => self.add_honest(self.canaries.gather(contribution).into_iter()),
         }
     }
 
@@ -366,12 +358,12 @@ impl Auditor for Observer {
     }
 }
 
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "rounds 2^-53 relative, far below the noise"
-)]
-fn to_f64(value: i64) -> f64 {
-    value as f64
+/// Grid units in clip norms, exactly.
+fn in_clip_norms(values: &[i32]) -> Vec<f64> {
+    values
+        .iter()
+        .map(|&value| f64::from(value) / f64::from(GRID_UNITS))
+        .collect()
 }
 
 #[allow(

@@ -147,7 +147,16 @@ impl CentralGaussian {
 
     /// Clips, sums and divides alike, but adds nothing: **not private**, and [`event`](Self::event) says so.
     pub fn dangerous_without_noise(clip_norm: ClipNorm, divisor: f64) -> Result<Self, MechanismError> {
-        let scale = scale(clip_norm, divisor)?;
+        Self::dangerous_with_units(clip_norm, f64::from(GRID_UNITS), divisor)
+    }
+
+    /// The same for sums in other units.
+    pub(crate) fn dangerous_with_units(
+        clip_norm: ClipNorm,
+        units: f64,
+        divisor: f64,
+    ) -> Result<Self, MechanismError> {
+        let scale = scale(clip_norm, units, divisor)?;
         Ok(Self {
             quantizer: Quantizer::new(clip_norm),
             noise: None,
@@ -163,15 +172,25 @@ impl CentralGaussian {
         kind: NoiseKind,
         divisor: f64,
     ) -> Result<Self, MechanismError> {
+        Self::with_units(quantizer, f64::from(GRID_UNITS), noise_multiplier, kind, divisor)
+    }
+
+    /// The same for sums of which the clip norm is as many units as `units`, a power of two.
+    pub(crate) fn with_units(
+        quantizer: Quantizer,
+        units: f64,
+        noise_multiplier: NoiseMultiplier,
+        kind: NoiseKind,
+        divisor: f64,
+    ) -> Result<Self, MechanismError> {
         // A product with a power of two is exact, so the noise is neither smaller nor larger than what is charged.
-        let sampler =
-            RoundedGaussian::new(noise_multiplier.value() * f64::from(GRID_UNITS)).map_err(|reason| {
-                MechanismError::NoiseMultiplier {
-                    noise_multiplier,
-                    reason,
-                }
-            })?;
-        let scale = scale(quantizer.clip_norm(), divisor)?;
+        let sampler = RoundedGaussian::new(noise_multiplier.value() * units).map_err(|reason| {
+            MechanismError::NoiseMultiplier {
+                noise_multiplier,
+                reason,
+            }
+        })?;
+        let scale = scale(quantizer.clip_norm(), units, divisor)?;
         let noise = Noise {
             kind,
             noise_multiplier,
@@ -278,11 +297,23 @@ impl CentralGaussian {
         );
         let mut sums = sum.into_values();
         let mut values = vec![0.0_f32; sums.len()];
+        self.noise_values(&mut sums, &mut values, streams, first, n_threads);
+        values
+    }
+
+    /// The same for sums in the units of this mechanism, whose norm bound the caller has checked; they are written over.
+    pub(crate) fn noise_values(
+        &self,
+        sums: &mut [i64],
+        values: &mut [f32],
+        streams: &BlockStreams,
+        first: u32,
+        n_threads: usize,
+    ) {
         let first = u64::from(first) << 32;
-        for_blocks(&mut sums, &mut values, n_threads, |block, sums, values| {
+        for_blocks(sums, values, n_threads, |block, sums, values| {
             self.release_block(sums, values, &mut streams.block(first + block));
         });
-        values
     }
 
     fn release_block(&self, sums: &mut [i64], values: &mut [f32], stream: &mut RandomStream) {
@@ -322,11 +353,12 @@ pub(crate) fn standard_normal(stream: &mut impl Rng) -> f64 {
     StandardNormal.sample(stream)
 }
 
-pub(crate) fn scale(clip_norm: ClipNorm, divisor: f64) -> Result<f64, MechanismError> {
+/// What one of `units`, which make up the clip norm, is in the mean.
+pub(crate) fn scale(clip_norm: ClipNorm, units: f64, divisor: f64) -> Result<f64, MechanismError> {
     if !(divisor.is_finite() && divisor > 0.0) {
         return Err(MechanismError::Divisor { got: divisor });
     }
-    let scale = clip_norm.value() / f64::from(GRID_UNITS) / divisor;
+    let scale = clip_norm.value() / units / divisor;
     if scale.is_normal() {
         Ok(scale)
     } else {

@@ -4,7 +4,8 @@ use umbel_accounting::{ClipNorm, DpEvent, NoiseMultiplier, SamplingRate};
 
 use crate::central_gaussian::{CentralGaussian, MechanismError, NoiseKind};
 use crate::clip::ClipOutcome;
-use crate::quantize::Quantizer;
+use crate::gradient_sum::{GRADIENT_UNITS, GradientPart, GradientSum};
+use crate::quantize::{GRID_UNITS, Quantizer};
 use crate::source::BlockStreams;
 use crate::sum::IntegerSum;
 
@@ -55,8 +56,9 @@ pub struct LocalSteps {
 /// * **Unit example.** Each step is the release of the sum of the gradients of a batch, each clipped to C; one example more or
 ///   less (add-or-remove) moves it by at most C if the example is in the batch, which it is with probability q by coins that only the
 ///   client sees. Divisor, number of steps and q are public and do not hang on the number of examples, so a client without
-///   examples takes the same steps along noise alone. Gradients are quantised one by one, so the sum is one of integers, exact,
-///   and the norm of each is checked in integers.
+///   examples takes the same steps along noise alone. Each gradient is a vector of integers whose norm is checked in integers, and
+///   their sum is exact, though most are never written down: [`GradientSum`] has the argument. Its units are finer, 2^40 to C,
+///   and so are those of the noise.
 ///
 /// What is reported, a model less the round's, is clipped and quantised again for the server's sum, with a bound far above its noise.
 /// That is post-processing: it protects the sum from a dishonest client, not the client.
@@ -77,11 +79,16 @@ impl LocalGaussian {
     /// Checks a plan.
     pub fn new(plan: LocalPlan) -> Result<Self, MechanismError> {
         let own_divisor = plan.steps.map_or(1.0, |steps| steps.divisor);
+        let units = match plan.steps {
+            Some(_) => GRADIENT_UNITS,
+            None => f64::from(GRID_UNITS),
+        };
         let client = match plan.noise_multiplier {
             Some(noise_multiplier) => {
-                CentralGaussian::new(plan.clip_norm, noise_multiplier, plan.noise, own_divisor)?
+                let quantizer = Quantizer::new(plan.clip_norm);
+                CentralGaussian::with_units(quantizer, units, noise_multiplier, plan.noise, own_divisor)?
             }
-            None => CentralGaussian::dangerous_without_noise(plan.clip_norm, own_divisor)?,
+            None => CentralGaussian::dangerous_with_units(plan.clip_norm, units, own_divisor)?,
         };
         let (clip_norm, divisor) = (plan.clip_norm, plan.divisor);
         let bound =
@@ -131,9 +138,10 @@ impl LocalGaussian {
         &self.server
     }
 
-    /// Standard deviation of the noise in a client's own release, in grid units: z · 2^30.
+    /// Standard deviation of the noise in a client's own release, in grid units of reports: z · 2^30.
     pub fn noise_std_dev_grid_units(&self) -> f64 {
-        self.client.noise_std_dev_grid_units()
+        let multiplier = self.client.noise_multiplier();
+        multiplier.map_or(0.0, |multiplier| multiplier.value() * f64::from(GRID_UNITS))
     }
 
     /// Standard deviation of the noise on each coordinate of the mean of as many reports as are planned, in its units. With several
@@ -157,12 +165,20 @@ impl LocalGaussian {
     }
 
     /// Unit client: the update with noise, which may leave the client. `streams` are those of this client and round.
+    ///
+    /// # Panics
+    ///
+    /// Where the unit is an example, whose release this is not.
     pub fn privatize(
         &self,
         update: &[f32],
         streams: &BlockStreams,
         buffer: Vec<i32>,
     ) -> (Vec<f32>, ClipOutcome) {
+        assert!(
+            self.plan.steps.is_none(),
+            "an update is released where the unit is a client"
+        );
         let (quantized, outcome) = self.client.quantizer().clip_and_quantize(update, buffer);
         let mut sum = IntegerSum::new(update.len());
         // A sum of one takes what its own quantiser made.
@@ -171,13 +187,46 @@ impl LocalGaussian {
         (self.client.noised(sum, streams, 0, 1), outcome)
     }
 
-    /// Unit example: the noised mean gradient of a step, counted from 0, of the batch whose clipped gradients are in `sum`.
+    /// Unit example: an empty sum for the gradients of a step.
+    pub fn gradient_sum(&self) -> GradientSum {
+        GradientSum::new(self.plan.clip_norm, self.plan.dimension)
+    }
+
+    /// What one example's gradient adds to a step's sum, in clip norms, exactly: for an auditor.
     ///
     /// # Panics
     ///
-    /// If the sum's gradients were quantised for another clip norm.
-    pub fn noised_gradient(&self, sum: IntegerSum, streams: &BlockStreams, step: u32) -> Vec<f32> {
-        self.client.noised(sum, streams, step, 1)
+    /// Where [`GradientSum::add`] does.
+    pub fn contribution<'a>(&self, parts: impl Iterator<Item = GradientPart<'a>> + Clone) -> Vec<f64> {
+        let mut sum = self.gradient_sum();
+        sum.add(parts);
+        sum.values_mut()
+            .iter()
+            .map(|&value| value as f64 / GRADIENT_UNITS)
+            .collect()
+    }
+
+    /// Unit example: writes the noised mean gradient of a step, counted from 0, of the batch whose clipped gradients are in `sum`.
+    /// The sum is empty afterwards: nobody sees it without noise.
+    ///
+    /// # Panics
+    ///
+    /// If the sum was made for another clip norm, the unit is a client, or `gradient` has another length than the sum.
+    pub fn noised_gradient(
+        &self,
+        sum: &mut GradientSum,
+        streams: &BlockStreams,
+        step: u32,
+        gradient: &mut [f32],
+    ) {
+        assert!(
+            self.plan.steps.is_some() && sum.clip_norm() == self.plan.clip_norm,
+            "the sum and the mechanism have different clip norms or units"
+        );
+        let sums = sum.values_mut();
+        assert_eq!(sums.len(), gradient.len(), "length of the gradient");
+        self.client.noise_values(sums, gradient, streams, step, 1);
+        sum.clear();
     }
 }
 
@@ -256,10 +305,9 @@ mod tests {
         .unwrap();
         let own = streams(1, 2);
         let [first, second] = [0, 1].map(|step| {
-            noise(
-                &mechanism.noised_gradient(IntegerSum::new(dimension), &own, step),
-                2.0 * 0.5 / 8.0,
-            )
+            let mut gradient = vec![0.0; dimension];
+            mechanism.noised_gradient(&mut mechanism.gradient_sum(), &own, step, &mut gradient);
+            noise(&gradient, 2.0 * 0.5 / 8.0)
         });
         check_chi_square(first.iter().map(|value| value * value).sum(), n - 1.0, "gradient");
         check_z(

@@ -102,7 +102,7 @@ impl MatrixGaussian {
     pub fn new(plan: MatrixPlan) -> Result<Self, MechanismError> {
         let strategy = on_grid(&plan.strategy).map_err(|_| MechanismError::Strategy)?;
         let plan = MatrixPlan { strategy, ..plan };
-        let scale = scale(plan.clip_norm, plan.divisor)?;
+        let scale = scale(plan.clip_norm, f64::from(GRID_UNITS), plan.divisor)?;
         let rounds = usize::try_from(plan.rounds).map_err(|_| MechanismError::Strategy)?;
         let encoder = Encoder::new(&plan.strategy).map_err(|_| MechanismError::Strategy)?;
         let cells = plan.dimension as f64 * rounds as f64;

@@ -217,7 +217,7 @@ fn truncate(value: f64) -> i32 {
 }
 
 /// Writes the truncated multiples of `scale`.
-fn truncate_all(update: &[f32], scale: f64, integers: &mut [i32]) {
+pub(crate) fn truncate_all(update: &[f32], scale: f64, integers: &mut [i32]) {
     vectorised(
         #[inline(always)]
         || {

@@ -84,11 +84,11 @@ impl RoundedGaussian {
 
     /// Adds an independent draw to each value.
     ///
-    /// Values must be below 2^62 in magnitude, so that no sum overflows.
+    /// Values below 2^62 in magnitude cannot overflow; the sums of others wrap around.
     pub fn add_to(&self, values: &mut [i64], stream: &mut impl Rng) {
         let strips = &*STRIPS;
         for value in values {
-            *value += self.draw(strips, stream);
+            *value = value.wrapping_add(self.draw(strips, stream));
         }
     }
 

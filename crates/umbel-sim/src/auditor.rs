@@ -1,6 +1,5 @@
 //! The seam at which an auditor enters a simulated run.
 
-use umbel_mechanisms::QuantizedUpdate;
 use umbel_protocol::{ClientId, ClientMessage, RoundId};
 
 /// Plays some of the clients, and sees what the server sees.
@@ -23,8 +22,8 @@ pub trait Auditor: std::fmt::Debug + Sync {
     /// Writes the raw gradient of one of the examples that it adds, counted from 0, whose coin has come up in a step.
     fn gradient(&self, _step: StepOf, _added: usize, _gradient: &mut [f32]) {}
 
-    /// Sees what an example, added or not, contributes to a step's sum.
-    fn contribution(&self, _step: StepOf, _added: Option<usize>, _contribution: &QuantizedUpdate) {}
+    /// Sees what an example, added or not, contributes to a step's sum, in clip norms.
+    fn contribution(&self, _step: StepOf, _added: Option<usize>, _contribution: &[f64]) {}
 
     /// Sees a step's noised mean gradient.
     fn noised(&self, _step: StepOf, _gradient: &[f32]) {}

@@ -1,8 +1,8 @@
 //! Private gradient descent on one client, for unit `example`.
 
-use umbel_mechanisms::{BlockStreams, IntegerSum, LocalGaussian, LocalSteps, RandomStream, poisson_batch};
+use umbel_mechanisms::{BlockStreams, GradientPart, LocalGaussian, LocalSteps, RandomStream, poisson_batch};
 use umbel_protocol::{ClientId, RoundId};
-use umbel_train::{LocalReport, LocalTrainer, TrainingWorkspace};
+use umbel_train::{GradientParts, LocalReport, LocalTrainer, TrainingWorkspace};
 
 use crate::{Auditor, StepOf};
 
@@ -48,8 +48,9 @@ impl Audited<'_> {
 /// DP-SGD (Abadi et al. 2016, arXiv 1607.00133, algorithm 1) from the parameters `global` on `examples`; writes local minus global
 /// parameters to `update`, which is private as it is.
 ///
-/// In each step the gradient of every example of the batch is quantised by itself, so the sum is exact and what an example adds
-/// to it depends on that example and the parameters only. Parameters move by noised sums and nothing else; how many steps there
+/// In each step the gradient of every example of the batch is computed and quantised by itself, so the sum is exact and what an
+/// example adds to it depends on that example and the parameters only. (Computed together, the rounding of one example's gradient
+/// might hang on the others.) Parameters move by noised sums and nothing else; how many steps there
 /// are, and what a sum is divided by, does not hang on the examples. A client without any takes the same steps.
 pub(crate) fn private_steps(
     trainer: &LocalTrainer<'_>,
@@ -63,46 +64,42 @@ pub(crate) fn private_steps(
     let n_added = audited.map_or(0, |audited| audited.auditor.added_examples(audited.client));
     let mut parameters = global.to_vec();
     let mut gradient = vec![0.0; global.len()];
-    let mut quantized = Vec::new();
+    let mut parts = GradientParts::new();
+    let mut sum = mechanism.gradient_sum();
     let mut report = LocalReport {
         n_examples: examples.len(),
         ..LocalReport::default()
     };
     let mut loss_sum = 0.0;
     for step in 0..steps.steps {
-        let mut sum = IntegerSum::new(global.len());
         let audited = audited.map(|audited| (audited.auditor, audited.step(step)));
         for place in poisson_batch(&mut secrets.coins, examples.len() + n_added, steps.sampling_rate) {
             let added = place.checked_sub(examples.len());
             match (audited, added) {
-                (Some((auditor, step)), Some(added)) => auditor.gradient(step, added, &mut gradient),
+                (Some((auditor, step)), Some(added)) => {
+                    auditor.gradient(step, added, &mut gradient);
+                    parts.clear();
+                    parts.push_values(0, &gradient);
+                }
                 _ => {
                     let example = examples[place];
                     let dropout_seed = secrets.dropout_seed ^ (u64::from(step) << 32 | u64::from(example));
-                    loss_sum += trainer.example_gradient(
-                        &parameters,
-                        example,
-                        dropout_seed,
-                        workspace,
-                        &mut gradient,
-                    );
+                    loss_sum +=
+                        trainer.example_gradient(&parameters, example, dropout_seed, workspace, &mut parts);
                 }
             }
-            let (contribution, _) = mechanism.quantizer().clip_and_quantize(&gradient, quantized);
+            let parts = parts.iter().map(to_mechanism);
             if let Some((auditor, step)) = audited {
-                auditor.contribution(step, added, &contribution);
+                auditor.contribution(step, added, &mechanism.contribution(parts.clone()));
             }
-            // A sum takes what its own quantiser made, up to more examples than a client can hold.
-            let added = sum.add(&contribution);
-            debug_assert!(added.is_ok());
-            quantized = contribution.into_buffer();
+            sum.add(parts);
             report.n_examples_seen += 1;
         }
-        let noised = mechanism.noised_gradient(sum, &secrets.noise, step);
+        mechanism.noised_gradient(&mut sum, &secrets.noise, step, &mut gradient);
         if let Some((auditor, step)) = audited {
-            auditor.noised(step, &noised);
+            auditor.noised(step, &gradient);
         }
-        for (parameter, slope) in parameters.iter_mut().zip(&noised) {
+        for (parameter, slope) in parameters.iter_mut().zip(&gradient) {
             *parameter -= to_single(steps.learning_rate) * slope;
         }
         report.n_steps += 1;
@@ -119,6 +116,15 @@ pub(crate) fn private_steps(
             .map(|(local, global)| local - global),
     );
     report
+}
+
+fn to_mechanism(part: umbel_train::GradientPart<'_>) -> GradientPart<'_> {
+    match part {
+        umbel_train::GradientPart::Outer { offset, left, right } => {
+            GradientPart::Outer { offset, left, right }
+        }
+        umbel_train::GradientPart::Values { offset, values } => GradientPart::Values { offset, values },
+    }
 }
 
 #[allow(

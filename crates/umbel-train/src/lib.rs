@@ -61,9 +61,9 @@ pub use dataset::{DataError, Dataset, Features};
 pub use evaluation::{EVALUATION_CHUNK, Evaluation, evaluate, evaluate_chunk, evaluation_chunks};
 pub use local::{LocalReport, LocalTrainer, LocalTraining, SettingError, TrainingWorkspace};
 pub use model::{
-    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, Loss, Model, ModelError,
-    ModelSpec, ParameterView, SgdStep, TransformerSpec, Workspace, from_safetensors, safetensors_metadata,
-    to_safetensors,
+    Activation, Batch, Checkpoint, CheckpointError, ClippingReport, CnnSpec, GradientPart, GradientParts,
+    Loss, Model, ModelError, ModelSpec, ParameterView, SgdStep, TransformerSpec, Workspace, from_safetensors,
+    safetensors_metadata, to_safetensors,
 };
 pub use optimizer::{Adam, Momentum, Optimizer, OptimizerState, Sgd};
 pub use partition::{

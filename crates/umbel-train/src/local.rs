@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 
 use crate::augmentation::{Augmentation, AugmentationError};
 use crate::dataset::Dataset;
-use crate::model::{Batch, Model, SgdStep, Workspace};
+use crate::model::{Batch, GradientParts, Model, SgdStep, Workspace};
 use crate::optimizer::{Optimizer, OptimizerState, checked_penalty};
 use crate::rng::TrainingRng;
 
@@ -294,19 +294,20 @@ impl<'a> LocalTrainer<'a> {
 
     /// The loss on one example (an index into the data set) and its gradient, which replaces what `gradient` held; for private
     /// gradient descent, which must bound the gradient of each example. `dropout_seed` is for models that drop values and for
-    /// augmentation.
+    /// augmentation. Nothing else has an influence, so the same example has the same gradient beside whatever others.
     ///
     /// # Panics
     ///
-    /// Where `parameters` or `gradient` has another length than the model's vector, or the example is beyond the data set.
+    /// Where `parameters` has another length than the model's vector, or the example is beyond the data set.
     pub fn example_gradient(
         &self,
         parameters: &[f32],
         example: u32,
         dropout_seed: u64,
         workspace: &mut TrainingWorkspace,
-        gradient: &mut [f32],
+        gradient: &mut GradientParts,
     ) -> f64 {
+        gradient.clear();
         let (features, labels, model_workspace) = workspace.batch(1, self.dataset.n_features());
         self.dataset.gather(&[example], features, labels);
         let mut seed = [0; 32];
@@ -315,7 +316,7 @@ impl<'a> LocalTrainer<'a> {
             .apply(self.dataset, features, &mut TrainingRng::from_seed(seed));
         let batch = Batch::new(features, labels).with_dropout_seed(dropout_seed);
         self.model
-            .loss_and_gradient(parameters, batch, gradient, model_workspace)
+            .example_gradient(parameters, batch, gradient, model_workspace)
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]

@@ -8,6 +8,7 @@ mod checks;
 mod clipping;
 mod cnn;
 mod cross_entropy;
+mod gradient_parts;
 mod layer;
 mod loss;
 mod lstm;
@@ -24,6 +25,7 @@ pub use self::checkpoint::{
 };
 pub use self::clipping::ClippingReport;
 pub use self::cnn::CnnSpec;
+pub use self::gradient_parts::{GradientPart, GradientParts};
 pub use self::layer::Activation;
 pub use self::loss::Loss;
 pub use self::spec::{ModelError, ModelSpec};
@@ -109,6 +111,22 @@ pub trait Model: std::fmt::Debug + Send + Sync {
         sum: &mut [f32],
         workspace: &mut Workspace,
     ) -> ClippingReport;
+
+    /// The loss on the one example of `batch`; appends its gradient to `parts`, in parts that begin at the first parameter.
+    ///
+    /// It is the gradient of [`loss_and_gradient`](Self::loss_and_gradient) for this batch, but that products of two vectors are
+    /// left to whoever uses them.
+    ///
+    /// # Panics
+    ///
+    /// Where `batch` has another number of examples than one.
+    fn example_gradient(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        parts: &mut GradientParts,
+        workspace: &mut Workspace,
+    ) -> f64;
 
     /// The sum of losses and the number of correct predictions over the batch.
     fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::gradient_parts::GradientParts;
 use super::layer::{Accumulate, Layer, Mode, State, resize};
 use super::loss::Loss;
 use super::workspace::Workspace;
@@ -381,6 +382,32 @@ impl Model for Chain {
             });
         }
         report
+    }
+
+    fn example_gradient(
+        &self,
+        parameters: &[f32],
+        batch: Batch<'_>,
+        parts: &mut GradientParts,
+        workspace: &mut Workspace,
+    ) -> f64 {
+        self.check(parameters.len(), batch);
+        assert_eq!(batch.n_examples(), 1, "a gradient of one example");
+        let states = workspace.states(self.links.len());
+        self.forward(parameters, batch, training(batch, 0), states);
+        let mut loss = 0.0;
+        self.end(batch, 1, 1.0, states, |own| loss = own);
+        self.backward(batch.features(), states, |link, input, state, input_gradient| {
+            let parameters = &parameters[link.parameters.clone()];
+            link.layer.backward(parameters, input, state, input_gradient);
+        });
+        for (index, link) in self.links.iter().enumerate() {
+            let (before, state) = at(states, index);
+            let input = before.map_or(batch.features(), |before| &before.output);
+            link.layer
+                .push_gradient(input, state, link.parameters.clone(), parts);
+        }
+        loss
     }
 
     fn evaluate(&self, parameters: &[f32], batch: Batch<'_>, workspace: &mut Workspace) -> Evaluation {

@@ -1,6 +1,6 @@
 //! What every model must satisfy, as functions for tests.
 
-use super::{Batch, Model, Workspace};
+use super::{Batch, GradientPart, GradientParts, Model, Workspace};
 
 /// Batch sizes around the widths of vectors and of blocks in matrix products.
 pub(super) const BATCH_SIZES: [usize; 10] = [1, 2, 3, 7, 16, 31, 64, 130, 256, 257];
@@ -14,9 +14,42 @@ fn single_gradients(model: &dyn Model, parameters: &[f32], batch: Batch<'_>) -> 
         losses += model.loss_and_gradient(parameters, alone, &mut gradient, &mut workspace);
         let squares = gradient.iter().map(|&value| f64::from(value) * f64::from(value));
         let norm = squares.sum::<f64>().sqrt();
+        gradient_in_parts_is_the_gradient(model, parameters, alone, &gradient, &mut workspace);
         (gradient, norm)
     });
     (singles.collect(), losses)
+}
+
+/// The parts of an example's gradient, put together, are the gradient, to 1e-6 of its largest value; they ascend and do not overlap.
+fn gradient_in_parts_is_the_gradient(
+    model: &dyn Model,
+    parameters: &[f32],
+    example: Batch<'_>,
+    gradient: &[f32],
+    workspace: &mut Workspace,
+) {
+    let mut parts = GradientParts::new();
+    model.example_gradient(parameters, example, &mut parts, workspace);
+    let mut end = 0;
+    for part in parts.iter() {
+        let (offset, length) = match part {
+            GradientPart::Outer { offset, left, right } => (offset, left.len() * right.len()),
+            GradientPart::Values { offset, values } => (offset, values.len()),
+        };
+        assert!(offset >= end, "a part at {offset} begins before {end}");
+        end = offset + length;
+    }
+    let mut whole = vec![f32::NAN; gradient.len()];
+    parts.write(&mut whole);
+    let scale = gradient
+        .iter()
+        .fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    for (index, (got, expected)) in whole.iter().zip(gradient).enumerate() {
+        assert!(
+            (got - expected).abs() <= 1e-6 * scale,
+            "parameter {index}: {got} for {expected}"
+        );
+    }
 }
 
 /// The sum of clipped gradients of a batch equals that of gradients computed one by one and clipped in double precision, to

@@ -8,6 +8,7 @@
 //! forward               θ, x           → y
 //! backward              θ, x, y, ∂y    → ∂x
 //! add_gradient          x, ∂y          → Σᵢ ∂θᵢ
+//! push_gradient         x, ∂y          → ∂θ of the only example, in parts
 //! add_squared_norms     x, ∂y          → ‖∂θᵢ‖² for each example i
 //! add_clipped_gradient  x, ∂y, factors → Σᵢ fᵢ ∂θᵢ
 //! ```
@@ -34,7 +35,10 @@ mod residual;
 mod sequence_dense;
 mod token_sum;
 
+use std::ops::Range;
+
 use super::clipping::PerExample;
+use super::gradient_parts::GradientParts;
 use crate::rng::TrainingRng;
 
 pub use self::activation::Activation;
@@ -97,6 +101,21 @@ pub(super) trait Layer: std::fmt::Debug + Send + Sync {
 
     /// Adds the gradient by the parameters, summed over the examples, to `target`. Called after `backward`.
     fn add_gradient(&self, _input: &[f32], _state: &mut State, _accumulate: Accumulate, _target: &mut [f32]) {
+    }
+
+    /// Appends the gradient by the parameters of a single example, which have the places `range` in the flat vector. Called after
+    /// `backward`. Layers override this where a gradient is a product of two vectors, or has few rows that are not 0.
+    fn push_gradient(
+        &self,
+        input: &[f32],
+        state: &mut State,
+        range: Range<usize>,
+        parts: &mut GradientParts,
+    ) {
+        if !range.is_empty() {
+            let whole = parts.push_zeros(range.start, range.len());
+            self.add_gradient(input, state, Accumulate::REPLACE, whole);
+        }
     }
 
     /// Adds to each example's entry the squared norm of its gradient by the parameters. Called after `backward`.

@@ -1,10 +1,13 @@
 //! The dense layer y = f(x W + b), with W of shape `[n_inputs, n_outputs]`. That layout needs no transposed copy: in
 //! the forward product W is read along its rows, and its gradient xᵀ ∂y is written along them.
 
+use std::ops::Range;
+
 use rand_distr::{Distribution, Normal};
 
 use super::{Accumulate, Activation, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
+use crate::model::gradient_parts::GradientParts;
 use crate::model::matrix::{matrix, matrix_mut, multiply};
 use crate::model::vector::{self, sum_of_squares};
 use crate::rng::TrainingRng;
@@ -152,6 +155,17 @@ impl Layer for Dense {
 
     fn add_gradient(&self, input: &[f32], state: &mut State, accumulate: Accumulate, target: &mut [f32]) {
         self.add_sum(input, &state.gradient, accumulate, target);
+    }
+
+    /// With the input followed by a 1, the gradient by weights and biases is one outer product.
+    fn push_gradient(
+        &self,
+        input: &[f32],
+        state: &mut State,
+        range: Range<usize>,
+        parts: &mut GradientParts,
+    ) {
+        parts.push_outer(range.start, [input, &[1.0]], &state.gradient);
     }
 
     /// The gradient by the weights is the outer product of input and output gradient, the one by the biases is the output

@@ -1,9 +1,12 @@
 //! Tables with a row for each token.
 
+use std::ops::Range;
+
 use rand::RngExt;
 
 use super::{Accumulate, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
+use crate::model::gradient_parts::GradientParts;
 use crate::model::vector::{add_scaled, sum_of_squares};
 use crate::rng::TrainingRng;
 
@@ -72,6 +75,26 @@ impl Layer for Embedding {
     fn add_gradient(&self, input: &[f32], state: &mut State, accumulate: Accumulate, target: &mut [f32]) {
         accumulate.prepare(target);
         self.add_rows(input, &state.gradient, accumulate.factor, target);
+    }
+
+    fn push_gradient(
+        &self,
+        input: &[f32],
+        state: &mut State,
+        range: Range<usize>,
+        parts: &mut GradientParts,
+    ) {
+        let State { gradient, places, .. } = state;
+        places.clear();
+        let keys = input.iter().enumerate();
+        places.extend(keys.map(|(place, &value)| (token(value, self.n_tokens), place)));
+        places.sort_unstable();
+        for run in places.chunk_by(|left, right| left.0 == right.0) {
+            let sum = parts.push_zeros(range.start + run[0].0 * self.width, self.width);
+            for (_, place) in run {
+                add_scaled(sum, 1.0, &gradient[place * self.width..][..self.width]);
+            }
+        }
     }
 
     fn add_squared_norms(&self, input: &[f32], state: &mut State, squared_norms: &mut [f64]) {

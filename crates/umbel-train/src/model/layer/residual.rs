@@ -1,13 +1,16 @@
 //! A few layers whose output is added to their input.
 
+use std::ops::Range;
+
 use super::{Accumulate, Layer, Mode, State};
 use crate::model::clipping::PerExample;
+use crate::model::gradient_parts::GradientParts;
 use crate::rng::TrainingRng;
 
 /// y = x + f(x), f being layers one after the other. Parameters are those of the inner layers, each named `layer.parameter`.
 #[derive(Debug)]
 pub(crate) struct Residual {
-    links: Vec<(Box<dyn Layer>, std::ops::Range<usize>)>,
+    links: Vec<(Box<dyn Layer>, Range<usize>)>,
     names: Vec<(&'static str, Vec<usize>)>,
     n_values: usize,
 }
@@ -145,6 +148,21 @@ impl Layer for Residual {
         self.for_each(input, state, target, |layer, input, state, target| {
             layer.add_gradient(input, state, accumulate, target);
         });
+    }
+
+    fn push_gradient(
+        &self,
+        input: &[f32],
+        state: &mut State,
+        range: Range<usize>,
+        parts: &mut GradientParts,
+    ) {
+        for (index, (layer, own)) in self.links.iter().enumerate() {
+            let (before, rest) = state.inner.split_at_mut(index);
+            let input = before.last().map_or(input, |before| &before.output);
+            let own = range.start + own.start..range.start + own.end;
+            layer.push_gradient(input, &mut rest[0], own, parts);
+        }
     }
 
     fn add_squared_norms(&self, input: &[f32], state: &mut State, squared_norms: &mut [f64]) {

@@ -1,10 +1,12 @@
 //! Weighted sums of the rows of a table over an example's tokens.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::embedding::{initialize_table, token};
 use super::{Accumulate, Layer, Mode, State, resize};
 use crate::model::clipping::PerExample;
+use crate::model::gradient_parts::GradientParts;
 use crate::model::vector::{add_scaled, sum_of_squares};
 use crate::rng::TrainingRng;
 use crate::tokenizer::UNKNOWN_TOKEN;
@@ -158,6 +160,23 @@ impl Layer for TokenSum {
             &mut state.places,
             target,
         );
+    }
+
+    fn push_gradient(
+        &self,
+        input: &[f32],
+        state: &mut State,
+        range: Range<usize>,
+        parts: &mut GradientParts,
+    ) {
+        let State { gradient, places, .. } = state;
+        self.for_each_value(input, places, |token, value| {
+            let row = parts.push_zeros(range.start + token * self.width, self.width);
+            add_scaled(row, value, gradient);
+        });
+        if self.has_bias() {
+            parts.push_values(range.start + self.n_tokens * self.width, gradient);
+        }
     }
 
     fn add_squared_norms(&self, input: &[f32], state: &mut State, squared_norms: &mut [f64]) {
