@@ -403,7 +403,7 @@ impl Model for Chain {
         });
         for (index, link) in self.links.iter().enumerate() {
             let (before, state) = at(states, index);
-            let input = before.map_or(batch.features(), |before| &before.output);
+            let input = before.map_or_else(|| batch.features(), |before| &before.output);
             link.layer
                 .push_gradient(input, state, link.parameters.clone(), parts);
         }
