@@ -11,9 +11,9 @@ use umbel_accounting::matrix::{
 };
 use umbel_accounting::{ClipNorm, NoiseMultiplier, SamplingRate};
 use umbel_mechanisms::{
-    CentralGaussian, CohortSource, DiscreteGaussian, DiscreteLaplace, IntegerSum, MatrixGaussian, MatrixPlan,
-    Mechanism, NoiseKind, NoiseSource, Quantizer, RoundedGaussian, SimulationSeed, Skellam, Turns,
-    poisson_cohort,
+    CentralGaussian, CohortSource, DiscreteGaussian, DiscreteLaplace, GradientPart, IntegerSum,
+    LocalGaussian, LocalPlan, LocalSteps, MatrixGaussian, MatrixPlan, Mechanism, NoiseKind, NoiseSource,
+    Quantizer, RoundedGaussian, SimulationSeed, Skellam, Turns, poisson_cohort,
 };
 
 /// Coordinates of a whole update.
@@ -120,11 +120,73 @@ fn main() {
                 .expect("rounds are left")
         });
     }
+    gradients();
     let cohort = CohortSource::simulated(seed);
     let rate = SamplingRate::new(0.01).expect("in range");
     time("Poisson cohort, a client", 1_000_000, || {
         poisson_cohort(&cohort, 1, 1_000_000, rate)
     });
+}
+
+/// Sums of clipped gradients of a dense layer of 784 inputs, with biases, and 200 outputs: a coordinate of one example.
+fn gradients() {
+    const N_EXAMPLES: usize = 64;
+    let (n_rows, n_columns) = (785, 200);
+    let dimension = n_rows * n_columns;
+    let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<_>>();
+    let (left, right) = (wave(n_rows), wave(n_columns));
+    let written_down: Vec<f32> = left
+        .iter()
+        .flat_map(|x| right.iter().map(move |y| x * y))
+        .collect();
+    let quantizer = Quantizer::new(ClipNorm::new(1.0).expect("above 0"));
+    let (mut buffer, mut sum) = (Vec::new(), IntegerSum::new(dimension));
+    time("gradient, written down", N_EXAMPLES * dimension, || {
+        for _ in 0..N_EXAMPLES {
+            let (quantized, _) = quantizer.clip_and_quantize(&written_down, std::mem::take(&mut buffer));
+            sum.add(&quantized).expect("fits");
+            buffer = quantized.into_buffer();
+        }
+    });
+    let mechanism = LocalGaussian::new(LocalPlan {
+        clip_norm: ClipNorm::new(1.0).expect("above 0"),
+        noise_multiplier: None,
+        noise: NoiseKind::Rounded,
+        divisor: 1.0,
+        dimension,
+        most_participations: 1,
+        steps: Some(LocalSteps {
+            sampling_rate: SamplingRate::new(1.0).expect("in range"),
+            steps: 1,
+            divisor: 64.0,
+            learning_rate: 0.1,
+        }),
+    })
+    .expect("in range");
+    let mut sum = mechanism.gradient_sum();
+    for (name, part) in [
+        (
+            "gradient, as a product",
+            GradientPart::Outer {
+                offset: 0,
+                left: &left,
+                right: &right,
+            },
+        ),
+        (
+            "gradient, as values",
+            GradientPart::Values {
+                offset: 0,
+                values: &written_down,
+            },
+        ),
+    ] {
+        time(name, N_EXAMPLES * dimension, || {
+            for _ in 0..N_EXAMPLES {
+                sum.add(std::iter::once(part));
+            }
+        });
+    }
 }
 
 /// The fastest of at least seven runs in at least a quarter of a second, for one unit.
