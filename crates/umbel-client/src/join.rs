@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::transport::Channel;
 use tracing::{info, warn};
-use umbel_sim::ClientTask;
+use umbel_sim::{ClientTask, SimulateError};
 use umbel_wire::limits::MAX_MESSAGE_BYTES;
 use umbel_wire::proto::federation_client::FederationClient;
 use umbel_wire::proto::{CheckInRequest, RefuseRequest, TermsRequest, check_in_response};
@@ -94,20 +94,21 @@ pub async fn join(
             data.idf.as_deref(),
         )
     });
-    let task = task
+    let task = match task
         .await
-        .map_err(|error| ClientError::System(error.to_string()))??;
+        .map_err(|error| ClientError::System(error.to_string()))?
+    {
+        Err(error @ SimulateError::OtherPromise { .. }) => {
+            let refusal = Refusal(error.to_string());
+            return Err(session.refuse(&mut client, refusal, 0).await);
+        }
+        task => task?,
+    };
     let secure = match terms.header.secure_aggregation {
         None => None,
         Some(_) => {
             let own = session.settings.identity.as_ref();
-            match SecureSide::new(&terms, own, task.model.n_parameters()).await {
-                Ok(secure) => Some(Arc::new(secure)),
-                Err(ClientError::Refusal(refusal)) => {
-                    return Err(session.refuse(&mut client, refusal, 0).await);
-                }
-                Err(error) => return Err(error),
-            }
+            Some(Arc::new(SecureSide::new(&terms, own, &task)?))
         }
     };
     info!(

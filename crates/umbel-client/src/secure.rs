@@ -17,7 +17,7 @@ use umbel_experiment::SettingError;
 use umbel_mechanisms::Mechanism;
 use umbel_protocol::{ClientMessage, ClientRound, Invitation, RunPlan, SecureAggregation};
 use umbel_secagg::{Client, Entropy, Expected, Mark, MessageKind, Policy, RoundConfig, federation_of};
-use umbel_sim::{ClientTask, ServedRound, client_plan, served_round_config};
+use umbel_sim::{ClientTask, ServedRound, served_round_config};
 use umbel_wire::aggregation::{self, Fetched, Place};
 use umbel_wire::identity::{ClientIdentity, read_authority, read_identity};
 use umbel_wire::proto::{self, FetchRequest};
@@ -66,11 +66,11 @@ impl From<ClientError> for Left {
 }
 
 impl SecureSide {
-    /// Reads the identity, and computes the run's plan anew: what is signed must be what follows from the experiment.
-    pub(crate) async fn new(
+    /// Reads the identity of the client that has this task.
+    pub(crate) fn new(
         terms: &Terms,
         files: Option<&IdentityFiles>,
-        dimension: usize,
+        task: &ClientTask,
     ) -> Result<Self, ClientError> {
         let files = files.ok_or_else(|| SettingError::Missing {
             key: "secure_aggregation.identity".to_owned(),
@@ -78,12 +78,13 @@ impl SecureSide {
         })?;
         let authority = read_authority(&files.authority)?;
         let me = read_identity(&files.identity, &authority)?;
-        let (experiment, hash) = (terms.experiment.clone(), terms.header.experiment_sha256.clone());
-        let plan = tokio::task::spawn_blocking(move || client_plan(&experiment, dimension, &hash));
-        let plan = plan
-            .await
-            .map_err(|error| ClientError::System(error.to_string()))??;
-        let secure = agree(terms, &plan)?;
+        let plan = task.plan().cloned();
+        let secure = plan.as_ref().and_then(|plan| plan.settings().secure_aggregation);
+        let (Some(plan), Some(secure)) = (plan, secure) else {
+            return Err(ClientError::System(
+                "a run with secure aggregation has a plan for it".to_owned(),
+            ));
+        };
         let run = ledger::from_hex(&terms.header.public_key)
             .ok_or_else(|| ClientError::Protocol("signs with a key that is none".to_owned()))?;
         Ok(Self {
@@ -160,52 +161,6 @@ impl SecureSide {
             return Err(ClientError::System("a client answers with a report".to_owned()));
         };
         Ok(update.values().iter().copied().map(i64::from).collect())
-    }
-}
-
-/// Compares what the server has signed with the plan that follows from its experiment.
-fn agree(terms: &Terms, plan: &RunPlan) -> Result<SecureAggregation, ClientError> {
-    let (header, settings) = (&terms.header, plan.settings());
-    let refuse = |what: &str| {
-        ClientError::Refusal(Refusal(format!(
-            "the ledger's header promises another {what} than follows from the experiment"
-        )))
-    };
-    let (Some(secure), Some(facts)) = (settings.secure_aggregation, &header.secure_aggregation) else {
-        return Err(refuse("way to add updates up"));
-    };
-    let multiplier = match &settings.mechanism {
-        Mechanism::Distributed(mechanism) => Some(mechanism.terms().noise_multiplier.value()),
-        _ => None,
-    };
-    let own = (
-        secure.protocol(),
-        [secure.clients_max, secure.survivors_min, secure.colluding].map(u64::from),
-        secure.modulus_bits,
-        multiplier.map(f64::to_bits),
-    );
-    let signed = (
-        facts.protocol.as_str(),
-        [facts.clients_max, facts.survivors_min, facts.colluding],
-        facts.modulus_bits,
-        facts.noise_multiplier.map(f64::to_bits),
-    );
-    let checks = [
-        ("secure aggregation", own == signed),
-        ("cost of a round", plan.round_event() == header.round_event),
-        ("number of charges", plan.most_charges() == header.most_charges),
-        ("number of rounds", settings.rounds == header.rounds),
-        ("divisor", settings.cohort.to_bits() == header.cohort.to_bits()),
-        (
-            "clip norm",
-            settings.mechanism.clip_norm().value().to_bits() == header.clip_norm.to_bits(),
-        ),
-        ("trust", settings.trust.as_str() == header.trust),
-        ("relation", plan.relation().as_str() == header.neighbors),
-    ];
-    match checks.iter().find(|(_, agrees)| !agrees) {
-        Some((what, _)) => Err(refuse(what)),
-        None => Ok(secure),
     }
 }
 

@@ -19,6 +19,18 @@ pub struct ClipOutcome {
     pub non_finite: bool,
 }
 
+impl ClipOutcome {
+    /// Of clipping a vector of this norm, which is not finite if a value is not, to a norm of `limit`.
+    pub(crate) fn of(norm: f64, limit: f64) -> Self {
+        let non_finite = !norm.is_finite();
+        Self {
+            norm: if non_finite { f64::NAN } else { norm },
+            clipped: non_finite || norm > limit,
+            non_finite,
+        }
+    }
+}
+
 /// The L2 norm of a vector, to a relative error below 1e-9; infinite or NaN if a value is.
 ///
 /// Squares of finite `f32` lie between 1e-90 and 1e77, so sums in `f64` neither overflow nor lose small values.
@@ -51,26 +63,16 @@ pub fn l2_norm(values: &[f32]) -> f64 {
 /// A vector with a value that is not finite becomes zero.
 pub(crate) fn clip_l2(values: &mut [f32], clip_norm: ClipNorm) -> ClipOutcome {
     let norm = l2_norm(values);
-    if !norm.is_finite() {
+    let outcome = ClipOutcome::of(norm, clip_norm.value());
+    if outcome.non_finite {
         values.fill(0.0);
-        return ClipOutcome {
-            norm: f64::NAN,
-            clipped: true,
-            non_finite: true,
-        };
-    }
-    let clipped = norm > clip_norm.value();
-    if clipped {
+    } else if outcome.clipped {
         let factor = clip_norm.value() / norm;
         for value in values.iter_mut() {
             *value = to_f32(f64::from(*value) * factor);
         }
     }
-    ClipOutcome {
-        norm,
-        clipped,
-        non_finite: false,
-    }
+    outcome
 }
 
 /// Clip norms of the layers of one update, whose squares sum to at most the square of the whole update's clip norm.

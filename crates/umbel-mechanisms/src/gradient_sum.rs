@@ -126,19 +126,8 @@ impl GradientSum {
     /// Where parts overlap, come in another order, or go beyond the last coordinate.
     pub fn add<'a>(&mut self, parts: impl Iterator<Item = GradientPart<'a>> + Clone) -> ClipOutcome {
         let norm = check_places(parts.clone(), self.values.len()).sqrt();
-        if !norm.is_finite() {
-            return ClipOutcome {
-                norm: f64::NAN,
-                clipped: true,
-                non_finite: true,
-            };
-        }
-        let outcome = ClipOutcome {
-            norm,
-            clipped: norm > self.clip_norm.value(),
-            non_finite: false,
-        };
-        if norm <= 0.0 {
+        let outcome = ClipOutcome::of(norm, self.clip_norm.value());
+        if outcome.non_finite || norm <= 0.0 {
             return outcome;
         }
         let begin = self.integers.len();

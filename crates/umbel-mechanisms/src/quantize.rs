@@ -104,19 +104,7 @@ impl Quantizer {
     pub fn clip_and_quantize(&self, update: &[f32], mut buffer: Vec<i32>) -> (QuantizedUpdate, ClipOutcome) {
         let norm = l2_norm(update);
         let (limit, bound) = (self.update_clip_norm(), self.update_bound());
-        let outcome = if norm.is_finite() {
-            ClipOutcome {
-                norm,
-                clipped: norm > limit,
-                non_finite: false,
-            }
-        } else {
-            ClipOutcome {
-                norm: f64::NAN,
-                clipped: true,
-                non_finite: true,
-            }
-        };
+        let outcome = ClipOutcome::of(norm, limit);
         if outcome.non_finite || norm <= 0.0 {
             buffer.clear();
             buffer.resize(update.len(), 0);

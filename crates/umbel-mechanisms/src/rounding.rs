@@ -137,23 +137,8 @@ impl GridRounding {
         }
         buffer.clear();
         let norm = l2_norm(values);
-        if !norm.is_finite() {
-            buffer.resize(values.len(), 0);
-            return Ok((
-                buffer,
-                ClipOutcome {
-                    norm: f64::NAN,
-                    clipped: true,
-                    non_finite: true,
-                },
-            ));
-        }
-        let outcome = ClipOutcome {
-            norm,
-            clipped: norm > self.clip_norm.value(),
-            non_finite: false,
-        };
-        if norm <= 0.0 {
+        let outcome = ClipOutcome::of(norm, self.clip_norm.value());
+        if outcome.non_finite || norm <= 0.0 {
             buffer.resize(values.len(), 0);
             return Ok((buffer, outcome));
         }

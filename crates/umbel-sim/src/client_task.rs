@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use umbel_accounting::ledger::Header;
 use umbel_experiment::{DataFiles, Experiment, FormatSettings, TrustSettings};
 use umbel_mechanisms::{BlockStreams, LayerClip, LocalGaussian, Mechanism, RandomStream};
-use umbel_protocol::{ClientMessage, ClientRound, Trust};
+use umbel_protocol::{ClientMessage, ClientRound, RunPlan, Trust};
 use umbel_train::{
     Augmentation, Dataset, LocalTrainer, LocalTraining, Model, Partition, PartitionSpec, TrainingRng,
     TrainingWorkspace,
@@ -15,7 +15,7 @@ use crate::data::{augmentation, refuse_augmentation};
 use crate::model::build_model;
 use crate::prepare::{layer_clip, training};
 use crate::private_steps::{Secrets, private_steps};
-use crate::terms::client_plan;
+use crate::terms::promised_plan;
 use crate::{DataReader, SimulateError};
 
 /// What is random in one client's round; used up by it.
@@ -51,8 +51,8 @@ pub struct ClientTask {
     training: LocalTraining,
     augmentation: Augmentation,
     layer_clip: Option<LayerClip>,
-    /// Noise that the client adds itself, if the run's trust is `local`.
-    local: Option<LocalGaussian>,
+    /// What the server has signed, where the client adds noise or sums are hidden from the server.
+    plan: Option<RunPlan>,
 }
 
 impl ClientTask {
@@ -116,21 +116,39 @@ impl ClientTask {
             }
         };
         let model = build_model(experiment, &train)?;
-        let local = promised_noise(promised, experiment, model.n_parameters())?;
+        let is_own = experiment.privacy.trust != TrustSettings::Central
+            || experiment.secure_aggregation.is_some()
+            || promised.trust != Trust::Central.as_str()
+            || promised.secure_aggregation.is_some();
+        let plan = is_own.then(|| promised_plan(promised, experiment, model.n_parameters()));
         Ok(Self {
             train,
             examples,
             layer_clip: layer_clip(experiment, model.as_ref())?,
-            local,
+            plan: plan.transpose()?,
             model,
             training: training(experiment)?,
             augmentation: augmentation(settings.augmentation)?,
         })
     }
 
+    /// The run's plan, computed from the experiment and the same as what the server has signed; where a server is trusted with updates and
+    /// noise there is none.
+    pub fn plan(&self) -> Option<&RunPlan> {
+        self.plan.as_ref()
+    }
+
+    /// Noise that the client adds itself, if the run's trust is `local`.
+    fn local(&self) -> Option<&LocalGaussian> {
+        match &self.plan.as_ref()?.settings().mechanism {
+            Mechanism::Local(mechanism) => Some(mechanism),
+            _ => None,
+        }
+    }
+
     /// The clip norm of reports where the client adds noise itself: far above its noise, for the server's sum only.
     pub fn report_clip_norm(&self) -> Option<f64> {
-        self.local.as_ref().map(|local| local.report_clip_norm().value())
+        self.local().map(|local| local.report_clip_norm().value())
     }
 
     /// Takes part in a round: trains on the client's examples, and makes the report that may leave it. With trust `local` that is
@@ -140,7 +158,7 @@ impl ClientTask {
     ///
     /// Settings of the training that do not go with the model.
     pub fn answer(&self, round: ClientRound, mut draws: ClientDraws) -> Result<ClientMessage, SimulateError> {
-        let private = self.local.as_ref();
+        let private = self.local();
         let update = match private.and_then(|local| Some((local, local.plan().steps?))) {
             Some((local, steps)) => {
                 let (mut workspace, mut update) = (TrainingWorkspace::new(), Vec::new());
@@ -200,41 +218,6 @@ impl ClientTask {
             .with_augmentation(self.augmentation)
             .map_err(refuse_augmentation)
     }
-}
-
-/// The noise that a client of a federation adds itself, as the experiment says and the signed header of the run's ledger promises;
-/// none unless its trust is `local`. A header that does not go with the experiment is refused.
-fn promised_noise(
-    promised: &Header,
-    experiment: &Experiment,
-    dimension: usize,
-) -> Result<Option<LocalGaussian>, SimulateError> {
-    if experiment.privacy.trust != TrustSettings::Local && promised.trust != Trust::Local.as_str() {
-        return Ok(None);
-    }
-    let plan = client_plan(experiment, dimension, &promised.experiment_sha256)?;
-    let settings = plan.settings();
-    let agree = [
-        (settings.trust.as_str() == promised.trust, "trust"),
-        (settings.unit.as_str() == promised.unit, "unit"),
-        (plan.round_event() == promised.round_event, "cost of a round"),
-        (
-            plan.most_charges() == promised.most_charges,
-            "number of participations",
-        ),
-        (settings.rounds == promised.rounds, "number of rounds"),
-        (dimension as u64 == promised.dimension, "model"),
-    ];
-    if let Some((_, what)) = agree.iter().find(|(agrees, _)| !agrees) {
-        return Err(SimulateError::Setting {
-            key: "privacy",
-            reason: format!("expected a signed promise that goes with the experiment, got another {what}"),
-        });
-    }
-    Ok(match plan.settings().mechanism.clone() {
-        Mechanism::Local(mechanism) => Some(*mechanism),
-        _ => None,
-    })
 }
 
 fn place_of(partition: &Partition, client: &str) -> Option<usize> {

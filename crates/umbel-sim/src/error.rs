@@ -57,6 +57,12 @@ pub enum SimulateError {
         /// What is wrong with it.
         fault: LedgerFault,
     },
+    /// A server has signed something else than follows from its own experiment.
+    #[error("the ledger's header promises another {what} than follows from the experiment")]
+    OtherPromise {
+        /// What differs.
+        what: &'static str,
+    },
     /// A record that deviates from the plan in the ledger's header, or from the order of records: a fault of this program, for
     /// which the run ends before anything is learnt.
     #[error(transparent)]

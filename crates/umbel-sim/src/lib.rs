@@ -34,6 +34,6 @@ pub use prepare::Prepared;
 pub use session::choose_seed;
 pub use simulate::{Options, Progress, simulate};
 pub use task::ServerTask;
-pub use terms::{ServedRound, client_plan, served_round_config};
+pub use terms::{ServedRound, promised_plan, served_round_config};
 pub use umbel_protocol::BudgetExhausted;
 pub use world::{Recorder, Step, World};

@@ -80,13 +80,6 @@ impl Prepared {
         let layer_clip = layer_clip(&experiment, model.as_ref())?;
         let training = training(&experiment)?;
         let augmentation = augmentation(experiment.data.augmentation)?;
-        if experiment.training.private_steps.is_some() && augmentation != Augmentation::default() {
-            return Err(SimulateError::Setting {
-                key: "data.augmentation",
-                reason: "expected none with unit \"example\": private steps see each example as it is"
-                    .to_owned(),
-            });
-        }
         let data_sha256 = data_sha256(&experiment.data.train, &train, &test, &partition);
         let clients = declared_clients(&experiment, &partition)?;
         let examples = declared_examples(&experiment, &partition)?;
@@ -344,6 +337,13 @@ pub(crate) fn plan(
     data_sha256: String,
 ) -> Result<RunPlan, SimulateError> {
     let (privacy, federation) = (&experiment.privacy, &experiment.federation);
+    let is_augmented = augmentation(experiment.data.augmentation)? != Augmentation::default();
+    if experiment.training.private_steps.is_some() && is_augmented {
+        return Err(SimulateError::Setting {
+            key: "data.augmentation",
+            reason: "expected none with unit \"example\": private steps see each example as it is".to_owned(),
+        });
+    }
     let unit = match privacy.unit {
         UnitSettings::Client => PrivacyUnit::Client,
         UnitSettings::Example => PrivacyUnit::Example,

@@ -71,42 +71,7 @@ impl ServerTask {
             initial.len(),
             to_hex(&hash.finalize()),
         )?;
-        let refuse = |key, reason: &str| {
-            let reason = reason.to_owned();
-            Err(SimulateError::Setting { key, reason })
-        };
-        if plan
-            .settings()
-            .secure_aggregation
-            .is_some_and(|secure| secure.ideal)
-        {
-            let reason =
-                "expected true or false: \"ideal\" leaves the cryptography away, for simulation only";
-            return refuse("secure_aggregation.enabled", reason);
-        }
-        if matches!(plan.settings().mechanism, Mechanism::Matrix(_)) {
-            let reason = "expected independent noise in each round: DP-FTRL is for simulation only, since a server that starts again would \
-                          give clients other turns";
-            return refuse("privacy.mechanism", reason);
-        }
-        if experiment.federation.early_stopping.is_some() {
-            return refuse(
-                "federation.early_stopping",
-                "expected none: a served run goes on to its last round in this version",
-            );
-        }
-        if experiment.privacy.budget.is_some() {
-            return refuse(
-                "privacy.budget",
-                "expected none: a served run cannot share a budget in this version",
-            );
-        }
-        if plan.settings().mechanism.noise_law() == Some(NoiseLaw::Continuous) {
-            return refuse(
-                "privacy.noise",
-                "expected \"rounded\": continuous noise is for simulation only",
-            );
-        }
+        check_served(&experiment, &plan)?;
         let mut settings: PlanSettings = plan.settings().clone();
         settings.round_duration = round_duration;
         // What clients are shown is what the ledger is bound to.
@@ -149,6 +114,46 @@ impl ServerTask {
         list.push(not_covered_by_unit(settings.unit));
         list
     }
+}
+
+/// What a simulation may do and a federation may not: asked of a server's plan by the server, and again by each client.
+pub(crate) fn check_served(experiment: &Experiment, plan: &RunPlan) -> Result<(), SimulateError> {
+    let refuse = |key, reason: &str| {
+        let reason = reason.to_owned();
+        Err(SimulateError::Setting { key, reason })
+    };
+    if plan
+        .settings()
+        .secure_aggregation
+        .is_some_and(|secure| secure.ideal)
+    {
+        let reason = "expected true or false: \"ideal\" leaves the cryptography away, for simulation only";
+        return refuse("secure_aggregation.enabled", reason);
+    }
+    if matches!(plan.settings().mechanism, Mechanism::Matrix(_)) {
+        let reason = "expected independent noise in each round: DP-FTRL is for simulation only, since a server that starts again would \
+                      give clients other turns";
+        return refuse("privacy.mechanism", reason);
+    }
+    if experiment.federation.early_stopping.is_some() {
+        return refuse(
+            "federation.early_stopping",
+            "expected none: a served run goes on to its last round in this version",
+        );
+    }
+    if experiment.privacy.budget.is_some() {
+        return refuse(
+            "privacy.budget",
+            "expected none: a served run cannot share a budget in this version",
+        );
+    }
+    if plan.settings().mechanism.noise_law() == Some(NoiseLaw::Continuous) {
+        return refuse(
+            "privacy.noise",
+            "expected \"rounded\": continuous noise is for simulation only",
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,13 +12,14 @@ use umbel_mechanisms::SimulationSeed;
 use umbel_secagg::MessageKind;
 use umbel_server::authority::Authority;
 use umbel_server::{Ended, LiveSources, start};
-use umbel_sim::{Options, simulate};
 use umbel_wire::aggregation::{Place, deliver_parts};
 use umbel_wire::proto::{CheckInRequest, FetchRequest, LedgerRequest};
 
-use crate::equality::Silent;
 use crate::hostile::{N_PARAMETERS, connect, report, upload};
-use crate::support::{N_CLIENTS, SEED, World, check_verified, client_settings, secure_task, server_settings};
+use crate::support::{
+    SEED, World, check_same, client_settings, join_all, secure_task, secure_task_with, server_settings,
+    simulate_in,
+};
 
 /// Lets the next round open whenever none is open; an open one ends by itself.
 async fn play(world: &World) {
@@ -30,36 +31,12 @@ async fn play(world: &World) {
     }
 }
 
-async fn check_same_as_simulated(distributed: bool) {
+async fn check_same_as_simulated(settings: &[&str]) {
     let sources = LiveSources::simulated(SimulationSeed::new(SEED));
-    let world = World::start_with(|folder| secure_task(folder, distributed), sources, |_| {}).await;
+    let world = World::start_with(|folder| secure_task_with(folder, settings), sources, |_| {}).await;
     let root = world.root.clone();
-    let simulated = secure_task(&root, distributed);
-    let options = Options {
-        out: Some(root.join("simulated")),
-        resume: None,
-        n_threads: 2,
-    };
-    tokio::task::spawn_blocking(move || {
-        simulate(Some(simulated), &options, &mut Silent, &AtomicBool::new(false))
-    })
-    .await
-    .unwrap()
-    .unwrap();
-    let mut clients = Vec::new();
-    for client in 0..N_CLIENTS {
-        let settings = client_settings(&root, &world.address, client);
-        let sources = ClientSources::simulated(SimulationSeed::new(SEED), client as u64);
-        clients.push(tokio::spawn(join(
-            settings,
-            sources,
-            Arc::new(AtomicBool::new(false)),
-        )));
-        // Numbers are given in the order of arrival.
-        while world.probe.n_clients() <= client {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
+    simulate_in(&root, secure_task_with(&root, settings)).await;
+    let clients = join_all(&world).await;
     play(&world).await;
     for client in clients {
         assert_eq!(client.await.unwrap().unwrap(), Joined::Over { reports: 4 });
@@ -68,10 +45,7 @@ async fn check_same_as_simulated(distributed: bool) {
         world.running.ended().await.unwrap(),
         Ended::Run(CloseStatus::Finished)
     );
-    let [simulated, served] =
-        ["simulated", "served"].map(|name| std::fs::read(root.join(name).join("model.safetensors")).unwrap());
-    assert!(simulated == served, "the same bytes");
-    check_verified(&root.join("served"));
+    check_same(&root);
     // Each client has charged itself before each input, and holds the server's word for each charge.
     let text = std::fs::read_to_string(root.join("history-0/history.jsonl")).unwrap();
     for kind in ["attempt", "input", "charged"] {
@@ -84,12 +58,30 @@ async fn check_same_as_simulated(distributed: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_trusted_server_the_model_is_the_simulations() {
-    check_same_as_simulated(false).await;
+    check_same_as_simulated(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_noise_from_the_clients_the_model_is_the_simulations() {
-    check_same_as_simulated(true).await;
+    check_same_as_simulated(&["privacy.trust=distributed", "privacy.noise=discrete"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_steps_are_summed_by_secure_aggregation() {
+    check_same_as_simulated(&[
+        "privacy.unit=example",
+        "privacy.trust=local",
+        "federation.examples=24",
+        "training.sampling_rate=0.5",
+        "training.steps=3",
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clip_norm_follows_updates_that_the_server_does_not_see() {
+    check_same_as_simulated(&[r#"privacy.clip_norm={ kind = "adaptive", initial = 0.5, quantile = 0.5 }"#])
+        .await;
 }
 
 /// Too few clients: each attempt is voided when its time is over, and costs nothing.

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use umbel_audit::{Anchors, RunFiles, verify};
-use umbel_client::ClientSettings;
-use umbel_experiment::{Experiment, Overrides};
+use umbel_client::{ClientError, ClientSettings, ClientSources, Joined, join};
+use umbel_experiment::{Experiment, Overrides, RoundMetrics};
 use umbel_mechanisms::SimulationSeed;
-use umbel_protocol::Timestamp;
+use umbel_protocol::{BudgetExhausted, Timestamp};
 use umbel_server::authority::Authority;
 use umbel_server::{Clock, LiveSources, Probe, Running, ServerSettings, start};
+use umbel_sim::{Options, Prepared, Progress, simulate};
 
 pub(crate) const SEED: u64 = 11;
 pub(crate) const N_CLIENTS: usize = 4;
@@ -156,6 +158,16 @@ pub(crate) fn task(folder: &Path) -> Experiment {
 
 /// The same task where the server sees sums only: everybody takes part in every round.
 pub(crate) fn secure_task(folder: &Path, distributed: bool) -> Experiment {
+    let settings: &[&str] = if distributed {
+        &["privacy.trust=distributed", "privacy.noise=discrete"]
+    } else {
+        &[]
+    };
+    secure_task_with(folder, settings)
+}
+
+/// The same with other settings.
+pub(crate) fn secure_task_with(folder: &Path, others: &[&str]) -> Experiment {
     let mut settings = vec![
         "federation.cohort=4",
         "secure_aggregation.enabled=true",
@@ -164,9 +176,7 @@ pub(crate) fn secure_task(folder: &Path, distributed: bool) -> Experiment {
         "secure_aggregation.colluding=0.25",
         "secure_aggregation.dropout_allowance=0",
     ];
-    if distributed {
-        settings.extend(["privacy.trust=distributed", "privacy.noise=discrete"]);
-    }
+    settings.extend(others);
     changed_task(folder, &settings)
 }
 
@@ -180,8 +190,53 @@ pub(crate) fn changed_task(folder: &Path, settings: &[&str]) -> Experiment {
     Experiment::parse(&text, folder, &overrides).unwrap()
 }
 
+/// Simulates an experiment in the folder `simulated` beside it.
+pub(crate) async fn simulate_in(root: &Path, experiment: Experiment) {
+    let options = Options {
+        out: Some(root.join("simulated")),
+        resume: None,
+        n_threads: 2,
+    };
+    let simulated = tokio::task::spawn_blocking(move || {
+        simulate(Some(experiment), &options, &mut Silent, &AtomicBool::new(false))
+    });
+    simulated.await.unwrap().unwrap();
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _: &Prepared, _: &Path, _: u64) {}
+    fn round(&mut self, _: &RoundMetrics) {}
+    fn end(&mut self, _: Option<&BudgetExhausted>) {}
+}
+
+/// Lets all clients join with a simulation's randomness, in the order of their numbers.
+pub(crate) async fn join_all(world: &World) -> Vec<JoinHandle<Result<Joined, ClientError>>> {
+    let mut clients = Vec::new();
+    for client in 0..N_CLIENTS {
+        let settings = client_settings(&world.root, &world.address, client);
+        let sources = ClientSources::simulated(SimulationSeed::new(SEED), client as u64);
+        let stop = Arc::new(AtomicBool::new(false));
+        clients.push(tokio::spawn(join(settings, sources, stop)));
+        // Numbers are given in the order of arrival.
+        while world.probe.n_clients() <= client {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    clients
+}
+
+/// The served model has the bytes of the simulated one, and nothing is wrong with its run directory.
+pub(crate) fn check_same(root: &Path) {
+    let [simulated, served] =
+        ["simulated", "served"].map(|name| std::fs::read(root.join(name).join("model.safetensors")).unwrap());
+    assert!(simulated == served, "the same bytes");
+    check_verified(&root.join("served"));
+}
+
 /// `umbel audit verify` finds nothing wrong with a run directory.
-pub(crate) fn check_verified(directory: &Path) {
+fn check_verified(directory: &Path) {
     let file = |name: &str| std::fs::read(directory.join(name)).ok();
     let files = RunFiles {
         ledger: file("ledger").unwrap(),
