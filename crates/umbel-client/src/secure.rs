@@ -18,7 +18,7 @@ use umbel_mechanisms::Mechanism;
 use umbel_protocol::{ClientMessage, ClientRound, Invitation, RunPlan, SecureAggregation};
 use umbel_secagg::{Client, Entropy, Expected, Mark, MessageKind, Policy, RoundConfig, federation_of};
 use umbel_sim::{ClientTask, ServedRound, served_round_config};
-use umbel_wire::aggregation::{self, Fetched, Place};
+use umbel_wire::aggregation::{self, FetchError, Fetched, Place};
 use umbel_wire::identity::{ClientIdentity, read_authority, read_identity};
 use umbel_wire::proto::{self, FetchRequest};
 
@@ -310,7 +310,7 @@ impl Player {
             }
             let result = match self.client.fetch(request).await {
                 Ok(response) => aggregation::receive_fetched(response.into_inner(), place, most_bytes).await,
-                Err(status) => Err(status),
+                Err(status) => Err(status.into()),
             };
             match result {
                 Ok(Fetched::Message(message)) => return Ok(message),
@@ -319,11 +319,17 @@ impl Player {
                     continue;
                 }
                 Ok(Fetched::Over(reason)) => return Err(Left::Over(reason)),
-                Err(status) if may_pass(&status) && tries < TRANSFER_TRIES => {
+                Err(FetchError::Unacceptable(error)) => {
+                    // No honest server announces what cannot be its message.
+                    error!(round = place.round, "the server's message does not hold: {error}");
+                    let reason = format!("message {} of the attempt: {error}", place.kind.code());
+                    return Err(ClientError::Refusal(Refusal(reason)).into());
+                }
+                Err(FetchError::Broken(status)) if may_pass(&status) && tries < TRANSFER_TRIES => {
                     debug!("a message did not arrive: {}; trying again", explain(&status));
                     tries += 1;
                 }
-                Err(status) => return Err(Left::Failed("fetching a message", status)),
+                Err(FetchError::Broken(status)) => return Err(Left::Failed("fetching a message", status)),
             }
             tokio::time::sleep(pause(tries)).await;
         }

@@ -233,6 +233,17 @@ impl Probe {
         }
     }
 
+    /// How many messages the open attempt's step still waits for.
+    pub fn missing_in_step(&self) -> Option<usize> {
+        match &self.0.current().stage {
+            crate::view::Stage::Open(open) => open
+                .attempt
+                .as_ref()
+                .map(|attempt| attempt.n_missing.load(Ordering::Relaxed)),
+            _ => None,
+        }
+    }
+
     /// Deadline of the open round, or when the next one opens; `None` at the end.
     pub fn wakes_at(&self) -> Option<umbel_protocol::Timestamp> {
         match &self.0.current().stage {

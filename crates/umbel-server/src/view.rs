@@ -1,6 +1,7 @@
 //! What those who serve clients see of the run: written by the driver alone, and replaced as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -80,6 +81,8 @@ pub(crate) struct OpenStage {
 pub(crate) struct AttemptView {
     pub(crate) terms: RoundConfig,
     pub(crate) step: watch::Sender<AttemptStep>,
+    /// How many messages the step still waits for.
+    pub(crate) n_missing: AtomicUsize,
 }
 
 /// What is collected from clients.
@@ -228,6 +231,7 @@ impl OpenStage {
         self.attempt = Some(AttemptView {
             terms,
             step: watch::Sender::new(AttemptStep::Advertising),
+            n_missing: AtomicUsize::new(self.invited.len()),
         });
         self
     }

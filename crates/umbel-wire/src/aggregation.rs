@@ -39,6 +39,28 @@ pub enum Fetched {
     Over(String),
 }
 
+/// Why a server's message did not arrive.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "these are the two")]
+pub enum FetchError {
+    /// The connection, the server's own refusal, or a stream that broke off: another try may help.
+    Broken(Status),
+    /// What was announced cannot be the message that was asked for, so no honest server announces it. No memory was taken.
+    Unacceptable(DecodeError),
+}
+
+impl From<Status> for FetchError {
+    fn from(status: Status) -> Self {
+        Self::Broken(status)
+    }
+}
+
+impl From<DecodeError> for FetchError {
+    fn from(error: DecodeError) -> Self {
+        Self::Unacceptable(error)
+    }
+}
+
 impl Place {
     /// Reads the numbers of a request or a header.
     ///
@@ -109,7 +131,7 @@ pub fn deliver_parts(place: Place, message: Bytes) -> impl Stream<Item = Deliver
 /// # Errors
 ///
 /// Whatever broke the stream off, or a part that is not acceptable. Nothing is kept then.
-pub async fn receive_fetched<S>(mut parts: S, place: Place, most_bytes: u64) -> Result<Fetched, Status>
+pub async fn receive_fetched<S>(mut parts: S, place: Place, most_bytes: u64) -> Result<Fetched, FetchError>
 where
     S: Stream<Item = Result<FetchPart, Status>> + Unpin,
 {
@@ -132,11 +154,11 @@ where
     let mut message = Assembler::new(Blob::decode_up_to(header.blob.as_ref(), most_bytes)?);
     while let Some(part) = next_part(&mut parts).await? {
         match part.part {
-            Some(fetch_part::Part::Chunk(chunk)) => message.push(&chunk)?,
-            _ => return Err(DecodeError::Missing { field: "fetch.chunk" }.into()),
+            Some(fetch_part::Part::Chunk(chunk)) => push(&mut message, &chunk)?,
+            _ => return Err(Status::from(DecodeError::Missing { field: "fetch.chunk" }).into()),
         }
     }
-    Ok(Fetched::Message(message.finish()?))
+    Ok(Fetched::Message(message.finish().map_err(Status::from)?))
 }
 
 /// Takes a client's message in. `expect` is asked once the header has come and before anything is kept: it says how many bytes the
@@ -221,6 +243,23 @@ mod tests {
             let part = tokio_stream::iter([Ok(no_message(over))]);
             assert_eq!(receive_fetched(part, place, 1).await.unwrap(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_announces_what_cannot_be_its_message_is_told_from_a_broken_stream() {
+        let place = Place {
+            kind: MessageKind::Roster,
+            ..PLACE
+        };
+        let other = Place { attempt: 2, ..place };
+        for (announced, most) in [(place, 299_999), (other, 300_000)] {
+            let parts = fetch_parts(announced, message()).map(Ok);
+            let error = receive_fetched(parts, place, most).await.unwrap_err();
+            assert!(matches!(error, FetchError::Unacceptable(_)), "{error:?}");
+        }
+        let cut = fetch_parts(place, message()).take(2).map(Ok);
+        let error = receive_fetched(cut, place, 300_000).await.unwrap_err();
+        assert!(matches!(error, FetchError::Broken(_)), "{error:?}");
     }
 
     /// Each row: what is done to a good stream, and what the sender is told.

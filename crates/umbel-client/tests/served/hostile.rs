@@ -1,5 +1,6 @@
 //! Clients that do what they should not: each is told so, costs nothing, and the run goes on for the others.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -21,14 +22,22 @@ use crate::support::World;
 pub(crate) const N_PARAMETERS: usize = 16 * 7 + 7 + 7 * 3 + 3;
 
 pub(crate) async fn connect(world: &World, name: &str) -> Result<FederationClient<Channel>, String> {
-    let file = |ending: &str| world.root.join("certs").join(format!("{name}{ending}"));
+    connect_to(&world.root, &world.address, name).await
+}
+
+pub(crate) async fn connect_to(
+    root: &Path,
+    address: &str,
+    name: &str,
+) -> Result<FederationClient<Channel>, String> {
+    let file = |ending: &str| root.join("certs").join(format!("{name}{ending}"));
     let files = TlsFiles {
         certificate: file(".pem"),
         key: file("-key.pem"),
-        authority: world.root.join("certs/authority.pem"),
+        authority: root.join("certs/authority.pem"),
         revoked: None,
     };
-    let channel = transport::connect(&world.address, client_config(&files).unwrap()).await;
+    let channel = transport::connect(address, client_config(&files).unwrap()).await;
     channel
         .map(FederationClient::new)
         .map_err(|error| error.to_string())

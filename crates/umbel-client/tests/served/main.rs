@@ -4,8 +4,10 @@
     reason = "a helper that panics is a test that fails, and says where"
 )]
 
+mod between;
 mod equality;
 mod hostile;
+mod lies;
 mod secure;
 mod support;
 mod watching;

@@ -118,9 +118,7 @@ pub(crate) fn task(folder: &Path) -> Experiment {
         let labels = (0..count).map(|place| u8::try_from(place * 7 % 3).unwrap());
         std::fs::write(folder.join(format!("{name}-labels")), idx(&[n], labels)).unwrap();
     }
-    let rows = (0..N_CLIENTS * EXAMPLES).map(|row| format!("client-{}\n", row / EXAMPLES));
-    let table: String = ["writer\n".to_owned()].into_iter().chain(rows).collect();
-    std::fs::write(folder.join("clients.tsv"), table).unwrap();
+    write_clients(folder, N_CLIENTS);
     let text = format!(
         r#"
         name = "equal"
@@ -154,6 +152,14 @@ pub(crate) fn task(folder: &Path) -> Experiment {
         "#
     );
     Experiment::parse(&text, folder, &Overrides::default()).unwrap()
+}
+
+/// Deals the examples to this many clients, each its own.
+pub(crate) fn write_clients(folder: &Path, n_clients: usize) {
+    let each = N_CLIENTS * EXAMPLES / n_clients;
+    let rows = (0..N_CLIENTS * EXAMPLES).map(|row| format!("client-{}\n", row / each));
+    let table: String = ["writer\n".to_owned()].into_iter().chain(rows).collect();
+    std::fs::write(folder.join("clients.tsv"), table).unwrap();
 }
 
 /// The same task where the server sees sums only: everybody takes part in every round.
@@ -236,7 +242,7 @@ pub(crate) fn check_same(root: &Path) {
 }
 
 /// `umbel audit verify` finds nothing wrong with a run directory.
-fn check_verified(directory: &Path) {
+pub(crate) fn check_verified(directory: &Path) {
     let file = |name: &str| std::fs::read(directory.join(name)).ok();
     let files = RunFiles {
         ledger: file("ledger").unwrap(),

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,9 +89,13 @@ impl Attempt {
         self.taken.iter().filter(|(step, _)| *step == self.step).count()
     }
 
+    fn n_missing(&self) -> usize {
+        self.n_expected.saturating_sub(self.n_answered())
+    }
+
     /// Whether nobody is waited for any more.
     fn is_complete(&self) -> bool {
-        self.n_answered() >= self.n_expected && !self.is_stuck
+        self.n_missing() == 0 && !self.is_stuck
     }
 
     /// Begins the next step, which waits for those who have answered in this one.
@@ -104,6 +109,7 @@ impl Attempt {
     /// Lets those who serve clients see the step.
     fn show(&self) {
         if let Some(view) = &self.stage.attempt {
+            view.n_missing.store(self.n_missing(), Ordering::Relaxed);
             view.step.send_replace(self.step);
         }
     }
@@ -126,6 +132,9 @@ impl Attempt {
         };
         taken.map_err(|fault| status_of(&fault))?;
         self.taken.insert((step, number));
+        if let Some(view) = &self.stage.attempt {
+            view.n_missing.store(self.n_missing(), Ordering::Relaxed);
+        }
         // More shares may be what was missing.
         self.is_stuck = false;
         Ok(())
