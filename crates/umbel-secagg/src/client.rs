@@ -88,6 +88,14 @@ struct Keys {
     share_key: AgreementKey,
     advertisement: Advertisement,
     rng: ChaCha20Rng,
+    /// What was agreed with each neighbour, in the order of the graph; empty before the roster has come.
+    agreed: Vec<Agreed>,
+}
+
+/// X25519 with one neighbour. Each value is needed twice or found wanting early, and one costs as much as a signature.
+struct Agreed {
+    mask: Zeroizing<[u8; 32]>,
+    share: Zeroizing<[u8; 32]>,
 }
 
 /// What a client holds of its neighbours' secrets.
@@ -452,28 +460,42 @@ impl Keys {
             share_key,
             advertisement,
             rng,
+            agreed: Vec::new(),
         }
     }
 
-    /// The key that seals shares from `dealer` to `holder`, one of whom has these keys and the other `public`.
-    fn sealing_key(
-        &self,
-        session: &Session,
-        public: &[u8; 32],
-        dealer: usize,
-        holder: usize,
-    ) -> Option<Zeroizing<[u8; 32]>> {
-        let agreed = self.share_key.agree(public)?;
+    /// Agrees with every neighbour, and refuses keys with which nobody can.
+    fn agree(&mut self, session: &Session, place: usize) -> Result<(), Refusal> {
+        let agreed = session.graph[place].iter().map(|&neighbor| {
+            let member = &session.roster.0[neighbor as usize];
+            let client = member.certificate.client;
+            let mask = self.mask_key.agree(&member.mask_key);
+            let share = self.share_key.agree(&member.share_key);
+            let (mask, share) = mask.zip(share).ok_or(Refusal::Key { client })?;
+            Ok(Agreed { mask, share })
+        });
+        self.agreed = agreed.collect::<Result<_, Refusal>>()?;
+        Ok(())
+    }
+
+    /// What was agreed with the neighbour at this place.
+    fn agreed_with(&self, session: &Session, place: usize, neighbor: usize) -> Option<&Agreed> {
+        self.agreed.get(session.position(place, neighbor)?)
+    }
+
+    /// The key that seals shares from `dealer` to `holder`, one of whom has these keys and has agreed on `agreed` with the other.
+    fn sealing_key(session: &Session, agreed: &Agreed, dealer: usize, holder: usize) -> Zeroizing<[u8; 32]> {
         let info: [&[u8]; 3] = [
             &session.config_hash,
             &session.client(dealer).to_le_bytes(),
             &session.client(holder).to_le_bytes(),
         ];
-        Some(derive(&session.root, agreed.as_slice(), "umbel/sa1/seal", &info))
+        derive(&session.root, agreed.share.as_slice(), "umbel/sa1/seal", &info)
     }
 
     /// Shares both seeds with the neighbours.
     fn deal(&mut self, session: &Session, place: usize, identity: &Identity) -> Result<Vec<u8>, Refusal> {
+        self.agree(session, place)?;
         let neighbors = &session.graph[place];
         let (threshold, degree) = (session.parameters.threshold as usize, neighbors.len());
         let own_shares = split(&self.own_seed, threshold, degree, &mut self.rng);
@@ -485,14 +507,12 @@ impl Keys {
         {
             let neighbor = neighbor as usize;
             let holder = session.client(neighbor);
-            let member = &session.roster.0[neighbor];
             let own = self.opening(own_share);
             let pairwise = self.opening(pairwise_share);
-            // A mask key that cannot be agreed with would only show when the input is masked; refuse it now.
-            let key = self
-                .sealing_key(session, &member.share_key, place, neighbor)
-                .filter(|_| crate::crypto::is_usable(&member.mask_key))
+            let agreed = self
+                .agreed_with(session, place, neighbor)
                 .ok_or(Refusal::Key { client: holder })?;
+            let key = Self::sealing_key(session, agreed, place, neighbor);
             let mut plain = Zeroizing::new([0; 2 * OPENING_BYTES]);
             plain[..OPENING_BYTES].copy_from_slice(own.as_slice());
             plain[OPENING_BYTES..].copy_from_slice(pairwise.as_slice());
@@ -544,7 +564,8 @@ impl Keys {
         place: usize,
         dealt: &Dealt,
     ) -> Option<[Zeroizing<[u8; OPENING_BYTES]>; 2]> {
-        let key = self.sealing_key(session, &session.roster.0[dealer].share_key, dealer, place)?;
+        let agreed = self.agreed_with(session, place, dealer)?;
+        let key = Self::sealing_key(session, agreed, dealer, place);
         let plain = open(&key, &session.sealing_context(dealer, place), &dealt.sealed)?;
         let mut openings = [Secret::Own, Secret::Pairwise].map(|_| Zeroizing::new([0; OPENING_BYTES]));
         for ((opening, part), secret) in openings
@@ -575,13 +596,11 @@ impl Keys {
         }
         let mut masks = vec![session.own_mask(holding.place, &self.own_seed, Sign::Plus)];
         for other in session.neighbors_in(holding.place, &holding.sharers) {
-            let member = &session.roster.0[other];
-            let client = member.certificate.client;
+            let client = session.client(other);
             let agreed = self
-                .mask_key
-                .agree(&member.mask_key)
+                .agreed_with(session, holding.place, other)
                 .ok_or(Refusal::Key { client })?;
-            masks.push(session.pairwise_mask(holding.place, other, &agreed));
+            masks.push(session.pairwise_mask(holding.place, other, &agreed.mask));
         }
         let mut vector = Residues::from_integers(values, bits);
         vector.add_masks(&masks, 1);

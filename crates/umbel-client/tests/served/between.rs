@@ -34,7 +34,7 @@ use crate::support::World;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Lie {
     /// Other bytes.
-    Change(MessageKind, fn(&mut Vec<u8>)),
+    Change(MessageKind, fn(&mut [u8])),
     /// Announced with this many bytes.
     Announce(MessageKind, u64),
     /// The client's message of this kind, and all that it says in the attempt afterwards, goes nowhere; it is told that it was taken.

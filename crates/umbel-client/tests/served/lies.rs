@@ -256,15 +256,15 @@ async fn an_attempt_that_ends_below_the_floor_costs_nothing_and_another_follows(
 /// Each row: what one client is shown, and what it says. The others go on without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_lies_to_one_client_is_refused_and_told_why() {
-    fn flip_last(message: &mut Vec<u8>) {
+    fn flip_last(message: &mut [u8]) {
         *message.last_mut().unwrap() ^= 1;
     }
-    fn flip_middle(message: &mut Vec<u8>) {
+    fn flip_middle(message: &mut [u8]) {
         let middle = message.len() / 2;
         message[middle] ^= 1;
     }
     /// The set of clients follows the kind: the lowest six bits of a byte.
-    fn without_this_client(message: &mut Vec<u8>) {
+    fn without_this_client(message: &mut [u8]) {
         let bits = message[1];
         message[1] = bits & (bits - 1);
     }
