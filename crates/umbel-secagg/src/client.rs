@@ -11,7 +11,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::codec::{DecodeError, Places, Reader, Writer};
 use crate::config::{Policy, RoundConfig};
-use crate::crypto::{AgreementKey, Certificate, Hash, Identity, derive, open, seal, verify};
+use crate::crypto::{
+    AgreementKey, Certificate, Hash, Identity, Signed, check_signatures, derive, open, seal, verify,
+};
 use crate::error::Refusal;
 use crate::merkle::{Tree, proof_length, root_from_proof};
 use crate::message::{
@@ -268,8 +270,7 @@ impl Client {
                 if elapsed > Duration::from_millis(self.config.duration_ms) {
                     return Err(Refusal::TooLate);
                 }
-                self.receipt =
-                    Some(self.check_confirmations(message, &holding.session, &view, &survivors)?);
+                self.receipt = Some(self.check_confirmations(message, &holding, &view, &survivors)?);
                 self.state = State::Opened;
                 Ok(holding.open(&survivors, &view, self.certificate.client, &self.identity))
             }
@@ -309,23 +310,23 @@ impl Client {
             .place(self.certificate.client)
             .filter(|place| members[*place] == keys.advertisement)
             .ok_or(Refusal::NotOnRoster)?;
+        let mut signatures = Vec::new();
         for &neighbor in &session.graph[place] {
             let member = &members[neighbor as usize];
-            if !member
-                .certificate
-                .is_valid(&self.policy.authority, &self.policy.federation)
-            {
-                return Err(Refusal::Roster {
-                    client: member.certificate.client,
-                });
-            }
-            if !member.is_signed(&session.config_hash) {
-                return Err(Refusal::Signature {
-                    message: "advertisement",
-                });
-            }
+            let client = member.certificate.client;
+            let message = "advertisement";
+            signatures.push((self.certified(&member.certificate), Refusal::Roster { client }));
+            signatures.push((
+                member.signed(&session.config_hash),
+                Refusal::Signature { message },
+            ));
         }
+        check_signatures(signatures)?;
         Ok(place)
+    }
+
+    fn certified(&self, certificate: &Certificate) -> Signed {
+        certificate.signed(&self.policy.authority, &self.policy.federation)
     }
 
     fn hold(
@@ -353,16 +354,19 @@ impl Client {
         )?;
         let degree = session.parameters.degree as usize;
         let mut held = Vec::with_capacity(dealers.len());
+        let mut signatures = Vec::with_capacity(dealers.len());
         for dealer in dealers {
             let position = session.position(dealer, place).ok_or(Refusal::NotOnRoster)?;
             let delivery = Delivery::read(&mut reader, proof_length(degree, position))?;
             let leaf = delivery.dealt.leaf(session.client(place));
             // An honest server has checked this: what does not verify was changed on the way.
-            let is_dealt = root_from_proof(leaf, degree, position, &delivery.proof)
-                .is_some_and(|root| session.is_dealt_by(dealer, &delivery.own, &root, &delivery.signature));
-            if !is_dealt {
-                return Err(Refusal::Signature { message: "shares" });
-            }
+            let message = "shares";
+            let root = root_from_proof(leaf, degree, position, &delivery.proof)
+                .ok_or(Refusal::Signature { message })?;
+            signatures.push((
+                session.dealt_by(dealer, &delivery.own, &root, &delivery.signature),
+                Refusal::Signature { message },
+            ));
             // A dealer that sealed nonsense does not change who is in the graph: this client merely holds no share of it.
             let openings = keys.open_shares(&session, dealer, place, &delivery.dealt);
             if openings.is_none() {
@@ -371,6 +375,7 @@ impl Client {
             held.push(Held { dealer, openings });
         }
         reader.finish()?;
+        check_signatures(signatures)?;
         Ok(Holding {
             session,
             place,
@@ -382,10 +387,11 @@ impl Client {
     fn check_confirmations(
         &self,
         message: &[u8],
-        session: &Session,
+        holding: &Holding,
         view: &Hash,
         survivors: &Places,
     ) -> Result<Receipt, Refusal> {
+        let session = &holding.session;
         let mut reader = Reader::new(message, UNMASK_REQUEST)?;
         let receipt = Receipt {
             view: *view,
@@ -403,6 +409,7 @@ impl Client {
         let n_signers = reader.u32("number of confirmations")?;
         at_least("confirmations", session.confirmations_needed(), n_signers)?;
         let mut previous = None;
+        let mut signatures = Vec::new();
         for _ in 0..n_signers {
             let place = reader.u32("signer")?;
             let signature = reader.array("confirmation")?;
@@ -418,19 +425,18 @@ impl Client {
             };
             previous = Some(place);
             let certificate = &signer.certificate;
-            if !certificate.is_valid(&self.policy.authority, &self.policy.federation) {
-                return Err(Refusal::Roster {
-                    client: certificate.client,
-                });
+            let client = certificate.client;
+            // The neighbours' certificates were checked with the roster.
+            if session.position(holding.place, place as usize).is_none() {
+                signatures.push((self.certified(certificate), Refusal::Roster { client }));
             }
-            let signed: [&[u8]; 2] = [&certificate.client.to_le_bytes(), view];
-            if !verify(&certificate.identity, CONFIRMATION_LABEL, &signed, &signature) {
-                return Err(Refusal::Signature {
-                    message: "confirmation",
-                });
-            }
+            let signed: [&[u8]; 2] = [&client.to_le_bytes(), view];
+            let confirmation = Signed::new(&certificate.identity, CONFIRMATION_LABEL, &signed, &signature);
+            let message = "confirmation";
+            signatures.push((confirmation, Refusal::Signature { message }));
         }
         reader.finish()?;
+        check_signatures(signatures)?;
         Ok(receipt)
     }
 }
@@ -647,20 +653,24 @@ impl Holding {
             count(&neighbors),
         )?;
         let own_view = session.sharers_hash(&self.sharers);
+        let mut signatures = Vec::with_capacity(neighbors.len());
+        let mut split = None;
         for neighbor in neighbors {
             let header = Header::read(&mut reader)?;
-            if !session.is_header_of(neighbor, &header) {
-                return Err(Refusal::Signature {
-                    message: "masked input",
-                });
-            }
+            let message = "masked input";
+            signatures.push((
+                session.header_of(neighbor, &header),
+                Refusal::Signature { message },
+            ));
             if header.sharers != own_view {
-                return Err(Refusal::SplitView {
-                    client: session.client(neighbor),
-                });
+                split = split.or(Some(session.client(neighbor)));
             }
         }
         reader.finish()?;
+        check_signatures(signatures)?;
+        if let Some(client) = split {
+            return Err(Refusal::SplitView { client });
+        }
         Ok(survivors)
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey, verify_batch};
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -61,10 +61,33 @@ impl AgreementKey {
     }
 }
 
-/// Whether a key can be agreed with at all.
+/// The u-coordinates of low order below 2^255 − 19, on the curve and its twist (Bernstein, <https://cr.yp.to/ecdh.html>).
+const LOW_ORDER: [[u8; 32]; 5] = [
+    [0; 32],
+    {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    },
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda,
+        0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04,
+        0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+    ],
+    {
+        let mut minus_one = [0xff; 32];
+        minus_one[0] = 0xec;
+        minus_one[31] = 0x7f;
+        minus_one
+    },
+];
+
+/// Whether a key can be agreed with at all: it is written canonically and not of low order. The agreement itself sees to it again.
 pub(crate) fn is_usable(public: &[u8; 32]) -> bool {
-    // Whether a point is of low order does not depend on the (clamped) scalar.
-    AgreementKey::new(&[1; 32]).agree(public).is_some()
+    is_canonical(public) && !LOW_ORDER.contains(public)
 }
 
 /// Whether a u-coordinate is below 2^255 − 19, in 255 bits.
@@ -138,6 +161,8 @@ signing_key!(Identity);
 signing_key!(Authority);
 signing_key!(ServerKey);
 
+const CERTIFICATE_LABEL: &str = "umbel/sa1/certificate";
+
 /// An authority's word that a client has a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certificate {
@@ -170,8 +195,12 @@ impl Certificate {
 
     /// Whether this authority has certified it for this federation.
     pub(crate) fn is_valid(&self, authority: &[u8; 32], federation: &Hash) -> bool {
+        self.signed(authority, federation).holds()
+    }
+
+    pub(crate) fn signed(&self, authority: &[u8; 32], federation: &Hash) -> Signed {
         let parts: [&[u8]; 3] = [federation, &self.client.to_le_bytes(), &self.identity];
-        verify(authority, "umbel/sa1/certificate", &parts, &self.signature)
+        Signed::new(authority, CERTIFICATE_LABEL, &parts, &self.signature)
     }
 }
 
@@ -179,7 +208,7 @@ impl Authority {
     /// Certifies that `client` of `federation` has the public key `identity`.
     pub fn certify(&self, federation: &Hash, client: u64, identity: [u8; 32]) -> Certificate {
         let parts: [&[u8]; 3] = [federation, &client.to_le_bytes(), &identity];
-        let signature = self.sign("umbel/sa1/certificate", &parts);
+        let signature = self.sign(CERTIFICATE_LABEL, &parts);
         Certificate {
             client,
             identity,
@@ -202,14 +231,61 @@ pub fn client_number(name: &str) -> u64 {
     u64::from_le_bytes(*first)
 }
 
-/// Strict verification (Ed25519 with canonical points only); weak keys are refused.
+/// What somebody is said to have signed.
+pub(crate) struct Signed {
+    public: [u8; 32],
+    message: Vec<u8>,
+    signature: Signature,
+}
+
+impl Signed {
+    pub(crate) fn new(public: &[u8; 32], label: &str, parts: &[&[u8]], signature: &[u8; 64]) -> Self {
+        Self {
+            public: *public,
+            message: message(label, parts),
+            signature: Signature::from_bytes(signature),
+        }
+    }
+
+    /// Strict verification (Ed25519 with canonical points only); weak keys are refused.
+    pub(crate) fn holds(&self) -> bool {
+        self.key()
+            .is_some_and(|key| key.verify_strict(&self.message, &self.signature).is_ok())
+    }
+
+    fn key(&self) -> Option<VerifyingKey> {
+        VerifyingKey::from_bytes(&self.public)
+            .ok()
+            .filter(|key| !key.is_weak())
+    }
+}
+
+/// [`Signed::holds`] of one signature.
 pub(crate) fn verify(public: &[u8; 32], label: &str, parts: &[&[u8]], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(public).is_ok_and(|key| {
-        !key.is_weak()
-            && key
-                .verify_strict(&message(label, parts), &Signature::from_bytes(signature))
-                .is_ok()
-    })
+    Signed::new(public, label, parts, signature).holds()
+}
+
+/// Checks signatures together, in about half of the time; the error is the one beside the first that does not hold.
+///
+/// What is checked is one random combination of their equations. So a signature that no one but the owner of its key can have made may pass here and
+/// not by itself, by parts of low order: the owner gains nothing, as they could as well have signed properly.
+pub(crate) fn check_signatures<E>(signatures: Vec<(Signed, E)>) -> Result<(), E> {
+    let keys: Option<Vec<VerifyingKey>> = signatures.iter().map(|(signed, _)| signed.key()).collect();
+    let all_hold = keys.is_some_and(|keys| {
+        let messages: Vec<&[u8]> = signatures
+            .iter()
+            .map(|(signed, _)| signed.message.as_slice())
+            .collect();
+        let signatures: Vec<Signature> = signatures.iter().map(|(signed, _)| signed.signature).collect();
+        verify_batch(&messages, &signatures, &keys).is_ok()
+    });
+    if all_hold {
+        return Ok(());
+    }
+    match signatures.into_iter().find(|(signed, _)| !signed.holds()) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
 }
 
 /// What is signed: the label keeps messages of different types apart, the parts have fixed lengths.
@@ -286,6 +362,60 @@ mod tests {
         let mut forged = [0; 64];
         forged[0] = 1;
         assert!(!verify(&neutral, "label", &[b"text"], &forged));
+    }
+
+    #[test]
+    fn the_list_of_low_order_is_that_of_keys_with_which_nobody_agrees() {
+        let key = AgreementKey::new(&[1; 32]);
+        for low in &LOW_ORDER {
+            assert!(is_canonical(low) && key.agree(low).is_none(), "{low:?}");
+        }
+        for byte in 0..=255 {
+            let mut public = [0; 32];
+            public[0] = byte;
+            assert_eq!(is_usable(&public), key.agree(&public).is_some(), "{byte}");
+        }
+    }
+
+    #[test]
+    fn of_signatures_checked_together_the_first_bad_one_is_named() {
+        let keys: Vec<Identity> = (0..5).map(|i| Identity::from_secret(&[i; 32])).collect();
+        let signed = |i: usize, signature: &[u8; 64]| {
+            let signed = Signed::new(&keys[i].public(), "label", &[b"text"], signature);
+            (signed, i)
+        };
+        let good = |i: usize| keys[i].sign("label", &[b"text"]);
+        let check = |bad: &[usize]| {
+            let all = (0..5).map(|i| {
+                let mut signature = good(i);
+                signature[3] ^= u8::from(bad.contains(&i));
+                signed(i, &signature)
+            });
+            check_signatures(all.collect())
+        };
+        assert_eq!(check(&[]), Ok(()));
+        for i in 0..5 {
+            assert_eq!(check(&[i]), Err(i));
+        }
+        assert_eq!(check(&[4, 2]), Err(2));
+        // Good signatures in each other's places, a scalar above the group's order, a weak key.
+        assert_eq!(
+            check_signatures(vec![signed(0, &good(1)), signed(1, &good(0))]),
+            Err(0)
+        );
+        let mut large = good(3);
+        large[63] = 0xff;
+        assert_eq!(
+            check_signatures(vec![signed(2, &good(2)), signed(3, &large)]),
+            Err(3)
+        );
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut forged = [0; 64];
+        forged[0] = 1;
+        let weak = Signed::new(&neutral, "label", &[b"text"], &forged);
+        assert_eq!(check_signatures(vec![signed(2, &good(2)), (weak, 9)]), Err(9));
+        assert_eq!(check_signatures::<()>(Vec::new()), Ok(()));
     }
 
     #[test]

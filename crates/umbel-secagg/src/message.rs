@@ -16,7 +16,7 @@
 //! All signatures cover the hash of the terms, and from 4 on also that of the roster.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::crypto::{Certificate, Hash, TAG_BYTES, hash};
+use crate::crypto::{Certificate, Hash, Signed, TAG_BYTES, hash};
 use crate::shamir::SHARE_BYTES;
 
 /// A share's salt.
@@ -57,7 +57,7 @@ impl Advertisement {
     pub(crate) const KIND: u8 = 2;
     const LABEL: &str = "umbel/sa1/advertisement";
 
-    fn signed(&self, config_hash: &Hash) -> [u8; 136] {
+    fn signed_bytes(&self, config_hash: &Hash) -> [u8; 136] {
         let mut bytes = [0; 136];
         bytes[..32].copy_from_slice(config_hash);
         bytes[32..40].copy_from_slice(&self.certificate.client.to_le_bytes());
@@ -68,15 +68,15 @@ impl Advertisement {
     }
 
     pub(crate) fn sign(&mut self, identity: &crate::Identity, config_hash: &Hash) {
-        self.signature = identity.sign(Self::LABEL, &[&self.signed(config_hash)]);
+        self.signature = identity.sign(Self::LABEL, &[&self.signed_bytes(config_hash)]);
     }
 
-    pub(crate) fn is_signed(&self, config_hash: &Hash) -> bool {
-        let signed = self.signed(config_hash);
-        crate::crypto::verify(
+    pub(crate) fn signed(&self, config_hash: &Hash) -> Signed {
+        let parts = self.signed_bytes(config_hash);
+        Signed::new(
             &self.certificate.identity,
             Self::LABEL,
-            &[&signed],
+            &[&parts],
             &self.signature,
         )
     }

@@ -130,7 +130,7 @@ impl Server {
         {
             return Err(Fault::Certificate { client });
         }
-        if !advertisement.is_signed(&self.config_hash) {
+        if !advertisement.signed(&self.config_hash).holds() {
             return Err(Fault::Signature { client });
         }
         let own = [
@@ -177,7 +177,10 @@ impl Server {
             });
         }
         let tree = tree(session, place, &shares);
-        if !session.is_dealt_by(place, &shares.own, &tree.root(), &shares.signature) {
+        if !session
+            .dealt_by(place, &shares.own, &tree.root(), &shares.signature)
+            .holds()
+        {
             return Err(Fault::Signature { client });
         }
         received[place] = Some(shares);
@@ -271,7 +274,8 @@ impl Server {
         if header.sharers != masking.sharers_hash {
             return Err(Fault::OtherView { client });
         }
-        if header.input != <Hash>::from(Sha256::digest(packed)) || !session.is_header_of(place, &header) {
+        if header.input != <Hash>::from(Sha256::digest(packed)) || !session.header_of(place, &header).holds()
+        {
             return Err(Fault::Signature { client });
         }
         let (dimension, bits) = (session.config.dimension as usize, session.config.modulus_bits);

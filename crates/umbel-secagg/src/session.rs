@@ -2,7 +2,7 @@
 
 use crate::codec::Places;
 use crate::config::RoundConfig;
-use crate::crypto::{Hash, derive, hash};
+use crate::crypto::{Hash, Signed, derive, hash};
 use crate::error::Refusal;
 use crate::graph::neighbors;
 use crate::message::{Header, Roster, Shares};
@@ -95,13 +95,13 @@ impl Session {
     }
 
     /// What a dealer signs.
-    pub(crate) fn is_dealt_by(
+    pub(crate) fn dealt_by(
         &self,
         dealer: usize,
         own: &Hash,
         tree_root: &Hash,
         signature: &[u8; 64],
-    ) -> bool {
+    ) -> Signed {
         let member = &self.roster.0[dealer].certificate;
         let parts: [&[u8]; 5] = [
             &self.config_hash,
@@ -110,10 +110,11 @@ impl Session {
             own,
             tree_root,
         ];
-        crate::crypto::verify(&member.identity, Shares::LABEL, &parts, signature)
+        Signed::new(&member.identity, Shares::LABEL, &parts, signature)
     }
 
-    pub(crate) fn is_header_of(&self, place: usize, header: &Header) -> bool {
+    /// What a client signs of its input.
+    pub(crate) fn header_of(&self, place: usize, header: &Header) -> Signed {
         let member = &self.roster.0[place].certificate;
         let client = member.client.to_le_bytes();
         let parts: [&[u8]; 5] = [
@@ -123,7 +124,7 @@ impl Session {
             &header.sharers,
             &header.input,
         ];
-        crate::crypto::verify(&member.identity, Header::LABEL, &parts, &header.signature)
+        Signed::new(&member.identity, Header::LABEL, &parts, &header.signature)
     }
 
     /// The mask that a client adds alone.

@@ -1,11 +1,23 @@
 //! Integers modulo 2^b: vectors, their packed form, and masks.
 
-use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+use chacha20::cipher::array::Array;
+use chacha20::cipher::consts::U64;
+use chacha20::cipher::{
+    Block, BlockSizeUser, KeyIvInit, StreamCipherBackend, StreamCipherClosure, StreamCipherCore,
+};
+use chacha20::variants::Ietf;
+use chacha20::{ChaChaCore, R20};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Keystream bytes that are made and added at once: small enough for the first-level cache, with the sums beside them.
-const BLOCK_BYTES: usize = 8_192;
+/// Bytes of sums that all masks are added to before the next ones: small enough for the first-level cache. Whole blocks of keystream.
+const STRETCH_BYTES: usize = 16_384;
+
+/// Bytes of one block of keystream.
+const BLOCK_BYTES: usize = 64;
+
+/// Blocks of keystream that are written before they are read: words are written in other widths than they are read in, which a
+/// processor does at full speed only once they have left its store buffer.
+const BUFFER_BLOCKS: usize = 64;
 
 /// Whether a mask is added or subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +142,7 @@ macro_rules! word {
                 bits as Self
             }
 
-            #[inline]
+            #[inline(always)]
             fn combine(sums: &mut [Self], keystream: &[u8], sign: Sign) {
                 let (words, _) = keystream.as_chunks::<{ size_of::<$type>() }>();
                 match sign {
@@ -157,36 +169,71 @@ word!(u32);
 word!(u64);
 
 fn add_masks<W: Word>(sums: &mut [W], masks: &[Mask], n_threads: usize) {
-    let block = BLOCK_BYTES / W::BYTES;
-    let n_blocks = sums.len().div_ceil(block).max(1);
-    let stretch = n_blocks.div_ceil(n_threads.clamp(1, n_blocks)) * block;
-    if sums.len() <= stretch {
+    let stretch = STRETCH_BYTES / W::BYTES;
+    let n_stretches = sums.len().div_ceil(stretch).max(1);
+    let share = n_stretches.div_ceil(n_threads.clamp(1, n_stretches)) * stretch;
+    if sums.len() <= share {
         add_masks_from(sums, masks, 0);
         return;
     }
     std::thread::scope(|scope| {
-        for (i, part) in sums.chunks_mut(stretch).enumerate() {
-            scope.spawn(move || add_masks_from(part, masks, i * stretch));
+        for (i, part) in sums.chunks_mut(share).enumerate() {
+            scope.spawn(move || add_masks_from(part, masks, i * share));
         }
     });
 }
 
-/// Adds masks to the coordinates from `first` on, where `first` is a multiple of a block.
+/// Adds masks to the coordinates from `first` on, where `first` is a multiple of a stretch.
 ///
 /// A mask is the keystream of ChaCha20 (RFC 8439) with nonce 0 from block 0 on, read as little-endian words.
 fn add_masks_from<W: Word>(sums: &mut [W], masks: &[Mask], first: usize) {
-    let block = BLOCK_BYTES / W::BYTES;
-    let mut keystream = Zeroizing::new([0_u8; BLOCK_BYTES]);
-    for (i, part) in sums.chunks_mut(block).enumerate() {
-        let position = (first + i * block) as u64 * W::BYTES as u64;
-        for (key, sign) in masks {
-            let bytes = &mut keystream[..part.len() * W::BYTES];
-            bytes.fill(0);
-            let mut cipher = ChaCha20::new(&(**key).into(), &[0; 12].into());
-            cipher.seek(position);
-            cipher.apply_keystream(bytes);
-            W::combine(part, bytes, *sign);
+    let block = u32::try_from(first * W::BYTES / BLOCK_BYTES).expect("a vector is shorter than 2^38 bytes");
+    // The state of each is wiped when it is dropped.
+    let mut generators: Vec<(Generator, Sign)> = masks
+        .iter()
+        .map(|(key, sign)| {
+            let mut generator = Generator::new(&(**key).into(), &[0; 12].into());
+            generator.set_block_pos(block);
+            (generator, *sign)
+        })
+        .collect();
+    for part in sums.chunks_mut(STRETCH_BYTES / W::BYTES) {
+        for (generator, sign) in &mut generators {
+            generator.process_with_backend(AddMask {
+                sums: part,
+                sign: *sign,
+            });
         }
+    }
+}
+
+type Generator = ChaChaCore<R20, Ietf>;
+
+/// Adds keystream to sums. It is called by the generator with the processor's widest instructions, so both are compiled for these.
+struct AddMask<'a, W> {
+    sums: &'a mut [W],
+    sign: Sign,
+}
+
+impl<W> BlockSizeUser for AddMask<'_, W> {
+    type BlockSize = U64;
+}
+
+impl<W: Word> StreamCipherClosure for AddMask<'_, W> {
+    #[inline(always)]
+    fn call<B: StreamCipherBackend<BlockSize = U64>>(self, backend: &mut B) {
+        let mut buffer = [Block::<B>::default(); BUFFER_BLOCKS];
+        for part in self.sums.chunks_mut(BUFFER_BLOCKS * BLOCK_BYTES / W::BYTES) {
+            let blocks = &mut buffer[..(part.len() * W::BYTES).div_ceil(BLOCK_BYTES)];
+            let (at_once, rest) = Array::slice_as_chunks_mut(blocks);
+            for blocks in at_once {
+                backend.gen_par_ks_blocks(blocks);
+            }
+            backend.gen_tail_blocks(rest);
+            let bytes = Array::cast_slice_to_core(&buffer).as_flattened();
+            W::combine(part, bytes, self.sign);
+        }
+        buffer.iter_mut().for_each(|block| block.zeroize());
     }
 }
 
