@@ -663,7 +663,7 @@ impl Holding {
                 Refusal::Signature { message },
             ));
             if header.sharers != own_view {
-                split = split.or(Some(session.client(neighbor)));
+                split = split.or_else(|| Some(session.client(neighbor)));
             }
         }
         reader.finish()?;
