@@ -25,7 +25,7 @@ use umbel_wire::{ExpectedReport, OutgoingInvitation};
 pub(crate) use self::secure::SecureRounds;
 use crate::store::{Store, StoreError, With};
 use crate::view::{Command, OpenStage, Shared, Stage, View};
-use crate::{ServerError, export, metrics};
+use crate::{ServerError, State, export, metrics};
 
 /// The longest that the driver waits without looking at the clock.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) shut_down: Arc<AtomicBool>,
-    pub(crate) state: PathBuf,
+    pub(crate) state: State,
     pub(crate) out: PathBuf,
     pub(crate) simulated: bool,
     pub(crate) next_start: Timestamp,

@@ -11,6 +11,7 @@ use umbel_sim::SimulateError;
 use umbel_sim::checkpoint::CheckpointFault;
 use umbel_wire::tls::TlsError;
 
+use crate::State;
 use crate::store::StoreError;
 
 /// Why a server did not start, or did not go on.
@@ -66,13 +67,12 @@ pub enum ServerError {
     },
     /// The state holds another experiment under the same name.
     #[error(
-        "{}: run `{run}` has another experiment: it has `{recorded}`, got `{got}`; give the experiment another `name`, or use \
-         another `state`",
-        path.display()
+        "{state}: run `{run}` has another experiment: it has `{recorded}`, got `{got}`; give the experiment another `name`, or use \
+         another `state`"
     )]
     OtherExperiment {
         /// The database.
-        path: PathBuf,
+        state: State,
         /// The run.
         run: String,
         /// The first line that differs, as recorded.
@@ -90,10 +90,10 @@ pub enum ServerError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// Another run of this state is not over.
-    #[error("{}: run `{run}` is not over: stop it first (`umbel runs stop`), or use another `state`", path.display())]
+    #[error("{state}: run `{run}` is not over: stop it first (`umbel runs stop`), or use another `state`")]
     Unfinished {
         /// The database.
-        path: PathBuf,
+        state: State,
         /// The run.
         run: String,
     },
@@ -101,10 +101,10 @@ pub enum ServerError {
     #[error(transparent)]
     Resume(#[from] ResumeError),
     /// There is no such run.
-    #[error("{}: there is no run `{run}`", path.display())]
+    #[error("{state}: there is no run `{run}`")]
     NoSuchRun {
         /// The database.
-        path: PathBuf,
+        state: State,
         /// The name.
         run: String,
     },

@@ -14,8 +14,8 @@ use umbel_experiment::{
 use umbel_protocol::RoundId;
 use umbel_sim::{ServerTask, checkpoint, facts};
 
-use crate::ServerError;
 use crate::store::Reader;
+use crate::{ServerError, State};
 
 /// What a summary is made of.
 pub(crate) struct Ending<'a> {
@@ -95,16 +95,16 @@ pub(crate) fn summary(ending: &Ending<'_>) -> Result<String, ServerError> {
     Ok(text + "\n")
 }
 
-/// Writes the run directory of the run `name` in the database `state` to `out`. It may be there already from a try that was
+/// Writes the run directory of the run `name` in `state` to `out`. It may be there already from a try that was
 /// interrupted; a directory of another run is refused. A run that is not over has no summary and no report yet.
-pub(crate) fn export(state: &Path, name: &str, out: &Path) -> Result<(), ServerError> {
-    let reader = Reader::open(state)?;
+pub(crate) fn export(state: &State, name: &str, out: &Path) -> Result<(), ServerError> {
+    let mut reader = Reader::open(state)?;
     let run = reader
         .runs()?
         .into_iter()
         .find(|run| run.name == name)
         .ok_or_else(|| ServerError::NoSuchRun {
-            path: state.to_owned(),
+            state: state.clone(),
             run: name.to_owned(),
         })?;
     let ledger = reader.ledger(run.id)?;

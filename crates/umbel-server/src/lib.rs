@@ -25,6 +25,7 @@ mod service;
 mod settings;
 mod sources;
 mod start;
+mod state;
 mod store;
 mod view;
 
@@ -36,4 +37,5 @@ pub use running::{Ended, Running};
 pub use settings::{Limits, ServerSettings};
 pub use sources::LiveSources;
 pub use start::start;
+pub use state::{DatabaseUrl, State};
 pub use store::StoreError;

@@ -7,7 +7,7 @@ use umbel_accounting::ledger;
 use umbel_experiment::RoundMetrics;
 
 use crate::store::{Reader, StoredRun};
-use crate::{ServerError, export};
+use crate::{ServerError, State, export};
 
 /// One run of a state.
 #[derive(Debug, Clone)]
@@ -48,17 +48,17 @@ pub struct Refusal {
 /// The most refusals that are told of.
 const MOST_REFUSALS: u32 = 100;
 
-/// All runs of the database at `state`, oldest first.
+/// All runs of a state, oldest first. Like the others here not to be called from within an asynchronous task: it waits for the database.
 ///
 /// # Errors
 ///
 /// A database that is none, or a ledger that does not hold.
-pub fn list(state: &Path) -> Result<Vec<RunFacts>, ServerError> {
-    let reader = Reader::open(state)?;
+pub fn list(state: &State) -> Result<Vec<RunFacts>, ServerError> {
+    let mut reader = Reader::open(state)?;
     reader
         .runs()?
         .into_iter()
-        .map(|run| facts(&reader, run))
+        .map(|run| facts(&mut reader, run))
         .collect()
 }
 
@@ -67,10 +67,10 @@ pub fn list(state: &Path) -> Result<Vec<RunFacts>, ServerError> {
 /// # Errors
 ///
 /// As [`list`], and no run of that name.
-pub fn show(state: &Path, name: &str) -> Result<RunFacts, ServerError> {
-    let reader = Reader::open(state)?;
-    let run = find(&reader, state, name)?;
-    facts(&reader, run)
+pub fn show(state: &State, name: &str) -> Result<RunFacts, ServerError> {
+    let mut reader = Reader::open(state)?;
+    let run = find(&mut reader, state, name)?;
+    facts(&mut reader, run)
 }
 
 /// Asks a run to stop: its open round is voided, and it is closed for good. False if it is over already.
@@ -78,9 +78,9 @@ pub fn show(state: &Path, name: &str) -> Result<RunFacts, ServerError> {
 /// # Errors
 ///
 /// As [`show`].
-pub fn stop(state: &Path, name: &str) -> Result<bool, ServerError> {
-    let reader = Reader::open(state)?;
-    let run = find(&reader, state, name)?;
+pub fn stop(state: &State, name: &str) -> Result<bool, ServerError> {
+    let mut reader = Reader::open(state)?;
+    let run = find(&mut reader, state, name)?;
     Ok(reader.request_stop(run.id)?)
 }
 
@@ -89,20 +89,20 @@ pub fn stop(state: &Path, name: &str) -> Result<bool, ServerError> {
 /// # Errors
 ///
 /// As [`show`], and a directory that holds another run.
-pub fn export(state: &Path, name: &str, out: &Path) -> Result<PathBuf, ServerError> {
+pub fn export(state: &State, name: &str, out: &Path) -> Result<PathBuf, ServerError> {
     export::export(state, name, out)?;
     Ok(out.to_owned())
 }
 
-fn find(reader: &Reader, state: &Path, name: &str) -> Result<StoredRun, ServerError> {
+fn find(reader: &mut Reader, state: &State, name: &str) -> Result<StoredRun, ServerError> {
     let run = reader.runs()?.into_iter().find(|run| run.name == name);
     run.ok_or_else(|| ServerError::NoSuchRun {
-        path: state.to_owned(),
+        state: state.clone(),
         run: name.to_owned(),
     })
 }
 
-fn facts(reader: &Reader, run: StoredRun) -> Result<RunFacts, ServerError> {
+fn facts(reader: &mut Reader, run: StoredRun) -> Result<RunFacts, ServerError> {
     let text = reader.ledger(run.id)?;
     let verified = match text.is_empty() {
         true => None,

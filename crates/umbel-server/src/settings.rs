@@ -8,14 +8,16 @@ use toml::Table;
 use umbel_experiment::{Section, SettingError};
 use umbel_wire::tls::TlsFiles;
 
+use crate::State;
+
 /// A server's settings, checked.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::exhaustive_structs, reason = "tests and tools fill it in")]
 pub struct ServerSettings {
     /// The experiment file.
     pub experiment: PathBuf,
-    /// The database file that holds everything that must survive.
-    pub state: PathBuf,
+    /// The database that holds everything that must survive.
+    pub state: State,
     /// Where the run directory is left when the run is over.
     pub out: PathBuf,
     /// Where clients connect.
@@ -66,11 +68,21 @@ impl ServerSettings {
     ///
     /// A setting that is missing, unknown or out of range.
     pub fn parse(text: &str, directory: &Path) -> Result<Self, SettingError> {
+        Self::parse_with(text, directory, |name| std::env::var(name).ok())
+    }
+
+    /// The same with other environment variables.
+    fn parse_with(
+        text: &str,
+        directory: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingError> {
         let table: Table = text
             .parse()
-            .map_err(|error: toml::de::Error| SettingError::Syntax(error.to_string()))?;
+            .map_err(|error: toml::de::Error| SettingError::Syntax(syntax(text, &error)))?;
         let known = [
             "allow",
+            "dangerous_database_without_tls",
             "experiment",
             "limits",
             "listen",
@@ -87,7 +99,7 @@ impl ServerSettings {
             directory,
             "the path of an experiment file",
         )?;
-        let state = path(&mut root, "state", directory, "the path of the database file")?;
+        let state = state(&mut root, directory, variable)?;
         let out = path(
             &mut root,
             "out",
@@ -126,6 +138,31 @@ impl ServerSettings {
 fn path(section: &mut Section, key: &str, directory: &Path, expected: &str) -> Result<PathBuf, SettingError> {
     let text = section.text(key, expected)?;
     Ok(directory.join(section.require(key, expected, text)?))
+}
+
+/// What is wrong with the text. The line itself may hold the password of a database, so that one is not shown.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    if !text.contains("postgres") {
+        return error.to_string();
+    }
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("TOML parse error at line {line}: {}", error.message())
+}
+
+fn state(
+    root: &mut Section,
+    directory: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<State, SettingError> {
+    let expected = "the path of a SQLite file, or the URL of a PostgreSQL database";
+    let text = root.text("state", expected)?;
+    let text = root.require("state", expected, text)?;
+    let without_tls = root.flag("dangerous_database_without_tls")?.unwrap_or(false);
+    match State::parse(&text, directory, without_tls, variable) {
+        Ok(state) => Ok(state),
+        Err((expected, got)) => root.refuse("state", expected, got),
+    }
 }
 
 fn tls(root: &mut Section, directory: &Path, server: bool) -> Result<TlsFiles, SettingError> {
@@ -230,9 +267,37 @@ mod tests {
     fn settings_are_read_and_paths_count_from_the_file() {
         let settings = ServerSettings::parse(GOOD, Path::new("/etc/umbel")).unwrap();
         assert_eq!(settings.experiment, Path::new("/etc/umbel/e.toml"));
-        assert_eq!(settings.state, Path::new("/var/umbel.db"));
+        assert_eq!(settings.state, State::File("/var/umbel.db".into()));
         assert_eq!(settings.round_duration, Duration::from_millis(1500));
         assert_eq!((settings.limits, settings.tls.revoked), (Limits::default(), None));
+    }
+
+    #[test]
+    fn a_database_is_named_by_a_url_or_by_a_variable_and_its_password_is_not_shown() {
+        let url = "postgresql://u:hidden@127.0.0.1/d";
+        let variable = |name: &str| (name == "THE_STATE").then(|| url.to_owned());
+        for text in [url, "env:THE_STATE"] {
+            let text = GOOD.replace("/var/umbel.db", text);
+            let settings = ServerSettings::parse_with(&text, Path::new("/etc"), variable).unwrap();
+            assert_eq!(settings.state.to_string(), "postgresql://u@127.0.0.1/d");
+            assert!(!format!("{settings:?}").contains("hidden"), "{settings:?}");
+        }
+        for wrong in [
+            "postgresql://u:hidden@10.0.0.1/d\"",
+            // No closing quotation mark.
+            "postgresql://u:hidden@127.0.0.1/d",
+        ] {
+            let text = GOOD.replace("/var/umbel.db\"", wrong);
+            let error = ServerSettings::parse(&text, Path::new(""))
+                .unwrap_err()
+                .to_string();
+            assert!(!error.contains("hidden"), "{error}");
+        }
+        let text = GOOD.replace(
+            "/var/umbel.db\"",
+            "postgresql://u:hidden@10.0.0.1/d\"\ndangerous_database_without_tls = true",
+        );
+        assert!(ServerSettings::parse(&text, Path::new("")).is_ok());
     }
 
     /// Each row: a change to good settings, and what is said of it.

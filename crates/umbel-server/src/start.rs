@@ -1,5 +1,6 @@
 //! From settings to a server that runs.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tracing::info;
 use umbel_accounting::ledger::{self, Body, LedgerWriter, VerifiedLedger};
 use umbel_experiment::{Experiment, RoundMetrics};
 use umbel_protocol::{OpenRound, Resumed, Run};
@@ -17,12 +19,21 @@ use crate::feed::LedgerFeed;
 use crate::listener::TlsState;
 use crate::running::{Ended, Running, Sockets};
 use crate::secret::RunSecret;
-use crate::store::{Store, StoredRun};
+use crate::store::{Opening, Store, StoredRun};
 use crate::view::{Facts, Shared, Stage, View};
-use crate::{Clock, LiveSources, ServerError, ServerSettings, SystemClock, export};
+use crate::{Clock, LiveSources, ServerError, ServerSettings, State, SystemClock, export};
+
+/// How often a standby looks whether the lease is free.
+const STANDBY_POLL: Duration = Duration::from_millis(500);
+
+/// How long an address that is in use is tried for once a server has taken over: whoever had it on this machine is about to end.
+const BIND_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Starts a server: a new run, or the one that the state holds under the experiment's name. A run that is over is exported again
 /// and nothing more.
+///
+/// Where the state is a PostgreSQL database on which another server runs, this waits as a standby, without listening, until that has
+/// ended, and goes on with the run. Dropped while it waits, it takes nothing.
 ///
 /// `clock` is the system's unless a test brings another.
 ///
@@ -36,7 +47,59 @@ pub async fn start(
     clock: Option<Arc<dyn Clock>>,
 ) -> Result<Running, ServerError> {
     // Certificates and addresses first: a mistake in them should leave no trace.
-    let tls = TlsState::load(&settings.tls)?;
+    let mut tls = TlsState::load(&settings.tls)?;
+    let mut sockets = match bind(&settings).await {
+        Ok(sockets) => Some(sockets),
+        // The one that leads may have them, on this machine.
+        Err(ServerError::Bind { source, .. }) if may_wait(&settings.state) && is_in_use(&source) => None,
+        Err(error) => return Err(error),
+    };
+    let state = settings.state.clone();
+    let mut opening = blocking(move || Ok(Store::open(&state)?)).await?;
+    let mut waited = false;
+    let store = loop {
+        match opening {
+            Opening::Ready(store) => break store,
+            Opening::Waiting(standby) => {
+                if !waited {
+                    info!(state = %settings.state, by = standby.holder(), "standby: another server leads; waiting for its end");
+                    // Who waits does not listen.
+                    sockets = None;
+                }
+                waited = true;
+                tokio::time::sleep(STANDBY_POLL).await;
+                opening = blocking(move || Ok(standby.try_to_lead()?)).await?;
+            }
+        }
+    };
+    if waited {
+        info!(state = %settings.state, "the lease is free: this server leads now");
+        tls = TlsState::load(&settings.tls)?;
+    }
+    let (listener, admin) = match sockets {
+        Some(sockets) => sockets,
+        None => bind_in_time(&settings).await?,
+    };
+    let prepared = blocking({
+        let settings = settings.clone();
+        move || prepare(&settings, store, experiment, sources, clock)
+    });
+    let prepared = prepared.await?;
+    let sockets = Sockets { listener, admin, tls };
+    Running::launch(settings, sockets, prepared)
+}
+
+/// Whether a second server on the same state waits for the end of the first.
+fn may_wait(state: &State) -> bool {
+    matches!(state, State::Database(_))
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Where clients connect, and where the operator's page is.
+async fn bind(settings: &ServerSettings) -> Result<(TcpListener, Option<TcpListener>), ServerError> {
     let bind = async |address| {
         TcpListener::bind(address)
             .await
@@ -47,15 +110,27 @@ pub async fn start(
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let prepared = tokio::task::spawn_blocking({
-        let settings = settings.clone();
-        move || prepare(&settings, experiment, sources, clock)
-    });
-    let prepared = prepared
-        .await
-        .map_err(|error| ServerError::System(error.to_string()))??;
-    let sockets = Sockets { listener, admin, tls };
-    Running::launch(settings, sockets, prepared)
+    Ok((listener, admin))
+}
+
+async fn bind_in_time(settings: &ServerSettings) -> Result<(TcpListener, Option<TcpListener>), ServerError> {
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        match bind(settings).await {
+            Err(ServerError::Bind { source, .. }) if is_in_use(&source) && Instant::now() < deadline => {
+                tokio::time::sleep(STANDBY_POLL).await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
+/// Does `work`, which waits for a disk or a database, on a thread that serves nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
+) -> Result<T, ServerError> {
+    let result = tokio::task::spawn_blocking(work).await;
+    result.map_err(|error| ServerError::System(error.to_string()))?
 }
 
 /// A run that is ready to be driven, or is over.
@@ -72,6 +147,7 @@ pub(crate) enum Prepared {
 
 fn prepare(
     settings: &ServerSettings,
+    mut store: Store,
     experiment: Experiment,
     sources: LiveSources,
     clock: Option<Arc<dyn Clock>>,
@@ -81,7 +157,6 @@ fn prepare(
         None => None,
         Some(_) => Some(identity_authority(settings)?),
     };
-    let mut store = Store::open(&settings.state)?;
     let (run, experiment) = match store.run(&experiment.name)? {
         Some(run) => {
             let experiment = same_experiment(&settings.state, &run, experiment)?;
@@ -166,10 +241,7 @@ fn prepare(
     let shared = Arc::new(Shared::new(
         clock,
         facts_of(&run, &task, settings.round_duration, simulated),
-        LedgerFeed {
-            state: settings.state.clone(),
-            run: run.id,
-        },
+        LedgerFeed::new(settings.state.clone(), run.id),
         view,
         store.clients(run.id)?,
     ));
@@ -218,13 +290,13 @@ fn identity_authority(settings: &ServerSettings) -> Result<[u8; 32], ServerError
 
 /// A new run in `store`.
 fn begin(
-    state: &Path,
+    state: &State,
     store: &mut Store,
     mut experiment: Experiment,
 ) -> Result<(StoredRun, Experiment), ServerError> {
     if let Some(run) = store.unfinished()? {
-        let path = state.to_owned();
-        return Err(ServerError::Unfinished { path, run });
+        let state = state.clone();
+        return Err(ServerError::Unfinished { state, run });
     }
     // Everything that can be refused is, before anything is stored.
     if experiment.seed.is_none() {
@@ -244,7 +316,7 @@ fn begin(
 }
 
 /// The stored run's experiment, which `given` must be.
-fn same_experiment(state: &Path, run: &StoredRun, mut given: Experiment) -> Result<Experiment, ServerError> {
+fn same_experiment(state: &State, run: &StoredRun, mut given: Experiment) -> Result<Experiment, ServerError> {
     let kept = Experiment::parse(
         &run.experiment,
         Path::new("/"),
@@ -262,7 +334,7 @@ fn same_experiment(state: &Path, run: &StoredRun, mut given: Experiment) -> Resu
         .find(|(left, right)| left != right);
     let (recorded, got) = differing.unwrap_or(("another number of lines", "fewer or more"));
     Err(ServerError::OtherExperiment {
-        path: state.to_owned(),
+        state: state.clone(),
         run: run.name.clone(),
         recorded: recorded.to_owned(),
         got: got.to_owned(),

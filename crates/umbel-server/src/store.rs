@@ -1,93 +1,47 @@
-//! What must survive, in one SQLite file.
+//! What must survive: in one SQLite file, or in a PostgreSQL database.
 //!
-//! Write-ahead log with `synchronous = FULL`: a transaction that was committed is on the disk, also after a power cut. One process
-//! writes, and a lock on a file beside the database keeps a second one out; others may read.
+//! Both hold the same tables and do the same, and one set of tests runs on both (`store/tests.rs`). One process writes at a time. With
+//! SQLite a lock on a file keeps a second one out; with PostgreSQL a second one waits until the first has gone (`postgresql/lease.rs`).
+//! Others may read.
 //!
 //! The ledger's lines are stored byte for byte as a ledger file holds them.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+mod postgresql;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use umbel_protocol::ClientId;
 
-/// The layout of the database. A file of another layout is refused.
+pub(crate) use self::postgresql::Standby;
+use crate::State;
+
+/// The layout of the database. A state of another layout is refused.
 const SCHEMA_VERSION: i64 = 1;
-
-/// Marks the file as Umbel's (`PRAGMA application_id`): "Umbl".
-const APPLICATION_ID: i64 = 0x556d_626c;
-
-/// How often a lock is tried, each time a twentieth of a second apart.
-const LOCK_TRIES: u32 = 40;
-
-const SCHEMA: &str = "
-    CREATE TABLE runs (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        experiment TEXT NOT NULL,
-        started_micros INTEGER NOT NULL,      -- since 1970: what time in the run counts from
-        secret BLOB,                          -- signs the ledger and salts its commitments; removed when the run is closed
-        status TEXT NOT NULL,                 -- running | finished | budget-exhausted | interrupted
-        stop_requested INTEGER NOT NULL DEFAULT 0,
-        summary TEXT                          -- as it is hashed into the closing record
-    ) STRICT;
-    CREATE TABLE ledger (
-        run INTEGER NOT NULL REFERENCES runs,
-        sequence INTEGER NOT NULL,
-        line BLOB NOT NULL,                   -- with its line feed
-        opening TEXT,                         -- of the record's commitment, for an auditor
-        PRIMARY KEY (run, sequence)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE rounds (
-        run INTEGER NOT NULL REFERENCES runs,
-        round INTEGER NOT NULL,
-        metrics TEXT NOT NULL,                -- the line of metrics.jsonl
-        PRIMARY KEY (run, round)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE clients (
-        run INTEGER NOT NULL REFERENCES runs,
-        id INTEGER NOT NULL,
-        name TEXT NOT NULL,                   -- from its certificate
-        PRIMARY KEY (run, id),
-        UNIQUE (run, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE participation (
-        run INTEGER NOT NULL REFERENCES runs,
-        round INTEGER NOT NULL,
-        client INTEGER NOT NULL,
-        PRIMARY KEY (run, round, client)      -- nobody is counted twice
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE checkpoints (
-        run INTEGER PRIMARY KEY REFERENCES runs,
-        content BLOB NOT NULL                 -- model and strategy after the last release, as safetensors
-    ) STRICT;
-    CREATE TABLE open_rounds (
-        run INTEGER PRIMARY KEY REFERENCES runs,
-        content BLOB NOT NULL                 -- cohort, reports and running sum: as secret as the updates
-    ) STRICT;
-    CREATE TABLE refusals (
-        id INTEGER PRIMARY KEY,
-        run INTEGER NOT NULL REFERENCES runs,
-        at_micros INTEGER NOT NULL,
-        client TEXT NOT NULL,
-        round INTEGER NOT NULL,               -- 0: the whole run
-        reason TEXT NOT NULL,
-        UNIQUE (run, client, round)
-    ) STRICT;
-";
 
 /// Why something was not stored or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The database refused.
-    #[error("{}: {source}", path.display())]
+    /// PostgreSQL refused, or is not there.
+    #[error("{state}: {}", postgresql::explain(source))]
     Database {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
+        /// The database, without its password.
+        state: State,
+        /// What PostgreSQL says.
+        source: postgres::Error,
+    },
+    /// Another server has taken over this state. Whatever this one would still write is refused.
+    #[error(
+        "{state}: another server has taken over; this one has stopped, and nothing that it stored is lost. Start it again to let it \
+         wait as a standby"
+    )]
+    Fenced {
+        /// The database.
+        state: State,
     },
     /// A file operation failed.
     #[error("{}: {source}", path.display())]
@@ -104,37 +58,54 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Not a database of this program, or of another version of it.
-    #[error("{}: expected {expected}, got {got}", path.display())]
+    #[error("{state}: expected {expected}, got {got}")]
     Other {
-        /// The file.
-        path: PathBuf,
+        /// The database.
+        state: State,
         /// What was expected.
         expected: String,
         /// What came.
         got: String,
     },
+    /// SQLite refused.
+    #[error("{}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// Something is stored under the same key that is not the same.
+    #[error("{state}: {what} is stored already, with another content")]
+    Twice {
+        /// The database.
+        state: State,
+        /// What was to be stored.
+        what: String,
+    },
+    /// The database may lose what it said was stored.
+    #[error(
+        "{state}: expected a database that keeps what it has committed, got `{setting} = {got}`; a server may tell nobody of what a \
+         power cut can take back"
+    )]
+    Unsafe {
+        /// The database.
+        state: State,
+        /// The setting of PostgreSQL.
+        setting: String,
+        /// Its value.
+        got: String,
+    },
 }
 
 impl StoreError {
-    /// Whether the same may succeed a little later: the disk is full, or somebody else holds the database for a moment.
+    /// Whether the same may succeed a little later: the disk is full, the database is away, or somebody else holds it for a moment.
     pub(crate) fn may_pass(&self) -> bool {
-        use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, SystemIoFailure,
-        };
-        let Self::Database { source, .. } = self else {
-            return false;
-        };
-        let passing = [
-            CannotOpen,
-            DatabaseBusy,
-            DatabaseLocked,
-            DiskFull,
-            OutOfMemory,
-            SystemIoFailure,
-        ];
-        source
-            .sqlite_error_code()
-            .is_some_and(|code| passing.contains(&code))
+        match self {
+            Self::Database { source, .. } => postgresql::may_pass(source),
+            Self::Sqlite { source, .. } => sqlite::may_pass(source),
+            _ => false,
+        }
     }
 }
 
@@ -173,88 +144,46 @@ pub(crate) struct With<'a> {
     pub(crate) void: bool,
 }
 
+/// A refusal as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRefusal {
+    pub(crate) at: Duration,
+    pub(crate) client: String,
+    pub(crate) round: u64,
+    pub(crate) reason: String,
+}
+
+/// What comes of the wish to write.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    Ready(Store),
+    /// Another server writes, and this one may wait for its end.
+    Waiting(Standby),
+}
+
 /// The database, for writing.
 #[derive(Debug)]
-pub(crate) struct Store {
-    connection: Connection,
-    path: PathBuf,
-    /// Held as long as the store lives.
-    _lock: File,
+pub(crate) enum Store {
+    Postgresql(postgresql::Store),
+    Sqlite(sqlite::Store),
+}
+
+/// The same call on whichever it is.
+macro_rules! either {
+    ($self:expr, $one:ident => $call:expr) => {
+        match $self {
+            Self::Postgresql($one) => $call,
+            Self::Sqlite($one) => $call,
+        }
+    };
 }
 
 impl Store {
-    /// Opens the database at `path`, or makes it, readable by its owner only.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| StoreError::File {
-                path: folder.to_owned(),
-                source,
-            })?;
-        }
-        let lock = lock(path)?;
-        let file_error = |source| StoreError::File {
-            path: path.to_owned(),
-            source,
-        };
-        owner_only(path).map_err(file_error)?;
-        let database = |source| StoreError::Database {
-            path: path.to_owned(),
-            source,
-        };
-        let connection = Connection::open(path).map_err(database)?;
-        configure(&connection).map_err(database)?;
-        let store = Self {
-            connection,
-            path: path.to_owned(),
-            _lock: lock,
-        };
-        store.prepare()?;
-        Ok(store)
-    }
-
-    /// Makes the tables of a new file, and checks those of an old one.
-    fn prepare(&self) -> Result<(), StoreError> {
-        let number = |pragma: &str| {
-            self.connection
-                .query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
-                .map_err(|source| self.error(source))
-        };
-        let (application, version) = (number("application_id")?, number("user_version")?);
-        let tables: i64 = self
-            .connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .map_err(|source| self.error(source))?;
-        if tables == 0 {
-            let script = format!(
-                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; \
-                 COMMIT;"
-            );
-            return self
-                .connection
-                .execute_batch(&script)
-                .map_err(|source| self.error(source));
-        }
-        if (application, version) != (APPLICATION_ID, SCHEMA_VERSION) {
-            return Err(StoreError::Other {
-                path: self.path.clone(),
-                expected: format!("a state of umbel, version {SCHEMA_VERSION}"),
-                got: match application {
-                    APPLICATION_ID => format!("version {version}"),
-                    _ => "another program's database".to_owned(),
-                },
-            });
-        }
-        let check: String = self
-            .connection
-            .query_row("PRAGMA quick_check", [], |row| row.get(0))
-            .map_err(|source| self.error(source))?;
-        match check.as_str() {
-            "ok" => Ok(()),
-            damage => Err(StoreError::Other {
-                path: self.path.clone(),
-                expected: "a whole database".to_owned(),
-                got: damage.to_owned(),
-            }),
+    /// Opens the state, or makes it. Not from within an asynchronous task.
+    pub(crate) fn open(state: &State) -> Result<Opening, StoreError> {
+        match state {
+            State::File(path) => sqlite::Store::open(path).map(|store| Opening::Ready(Self::Sqlite(store))),
+            State::Database(url) => Standby::new(url)?.try_to_lead(),
         }
     }
 
@@ -266,55 +195,29 @@ impl Store {
         secret: &[u8; 32],
         started: Duration,
     ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.execute(
-                "INSERT INTO runs (name, experiment, started_micros, secret, status) VALUES (?1, ?2, ?3, ?4, 'running')",
-                params![name, experiment, micros(started), secret.as_slice()],
-            )?;
-            Ok(())
-        })
+        either!(self, store => store.create_run(name, experiment, secret, started))
     }
 
-    pub(crate) fn run(&self, name: &str) -> Result<Option<StoredRun>, StoreError> {
-        find_run(&self.connection, name).map_err(|source| self.error(source))
+    pub(crate) fn run(&mut self, name: &str) -> Result<Option<StoredRun>, StoreError> {
+        either!(self, store => store.run(name))
     }
 
     /// A run that is not over.
-    pub(crate) fn unfinished(&self) -> Result<Option<String>, StoreError> {
-        self.connection
-            .query_row(
-                "SELECT name FROM runs WHERE status = 'running' LIMIT 1",
-                [],
-                |row| row.get(0),
-            )
-            .optional()
-            .map_err(|source| self.error(source))
+    pub(crate) fn unfinished(&mut self) -> Result<Option<String>, StoreError> {
+        either!(self, store => store.unfinished())
     }
 
     /// All lines of a run's ledger.
-    pub(crate) fn ledger(&self, run: i64) -> Result<Vec<u8>, StoreError> {
-        ledger_of(&self.connection, run).map_err(|source| self.error(source))
+    pub(crate) fn ledger(&mut self, run: i64) -> Result<Vec<u8>, StoreError> {
+        either!(self, store => store.ledger(run))
     }
 
     /// The model after the last release, and the round that is open, as they are stored.
-    pub(crate) fn progress(&self, run: i64) -> Result<Progress, StoreError> {
-        let blob = |table: &str| {
-            self.connection
-                .query_row(
-                    &format!("SELECT content FROM {table} WHERE run = ?1"),
-                    params![run],
-                    |row| row.get(0),
-                )
-                .optional()
-                .map_err(|source| self.error(source))
-        };
-        Ok(Progress {
-            checkpoint: blob("checkpoints")?,
-            open_round: blob("open_rounds")?,
-        })
+    pub(crate) fn progress(&mut self, run: i64) -> Result<Progress, StoreError> {
+        either!(self, store => store.progress(run))
     }
 
-    /// Stores a ledger line and what belongs to it, all or nothing.
+    /// Stores a ledger line and what belongs to it, all or nothing. Storing the same again changes nothing.
     pub(crate) fn append(
         &mut self,
         run: i64,
@@ -322,39 +225,7 @@ impl Store {
         line: &str,
         with: &With<'_>,
     ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            // Whether an earlier try was committed may have been left open by an error; then all of it is there.
-            let stored: Option<Vec<u8>> = transaction
-                .query_row(
-                    "SELECT line FROM ledger WHERE run = ?1 AND sequence = ?2",
-                    params![run, whole(sequence)],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            if stored.as_deref() == Some(line.as_bytes()) {
-                return Ok(());
-            }
-            transaction.execute(
-                "INSERT INTO ledger (run, sequence, line, opening) VALUES (?1, ?2, ?3, ?4)",
-                params![run, whole(sequence), line.as_bytes(), with.opening],
-            )?;
-            if let Some(content) = &with.open_round {
-                put(transaction, "open_rounds", run, content)?;
-            }
-            if let Some(content) = &with.checkpoint {
-                put(transaction, "checkpoints", run, content)?;
-            }
-            if with.checkpoint.is_some() || with.void {
-                transaction.execute("DELETE FROM open_rounds WHERE run = ?1", params![run])?;
-            }
-            if let Some((status, summary)) = with.end {
-                transaction.execute(
-                    "UPDATE runs SET status = ?2, summary = ?3, secret = NULL WHERE id = ?1",
-                    params![run, status, summary],
-                )?;
-            }
-            Ok(())
-        })
+        either!(self, store => store.append(run, sequence, line, with))
     }
 
     /// Stores the open round, with the clients whose reports were added since it was last stored.
@@ -365,35 +236,21 @@ impl Store {
         content: &[u8],
         reported: &[ClientId],
     ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            put(transaction, "open_rounds", run, content)?;
-            let mut insert =
-                transaction.prepare("INSERT INTO participation (run, round, client) VALUES (?1, ?2, ?3)")?;
-            for client in reported {
-                insert.execute(params![run, whole(round), whole(client.0)])?;
-            }
-            Ok(())
-        })
+        either!(self, store => store.save_open_round(run, round, content, reported))
     }
 
     /// Keeps what a released model is worth.
     pub(crate) fn save_metrics(&mut self, run: i64, round: u64, line: &str) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.execute(
-                "INSERT OR REPLACE INTO rounds (run, round, metrics) VALUES (?1, ?2, ?3)",
-                params![run, whole(round), line],
-            )?;
-            Ok(())
-        })
+        either!(self, store => store.save_metrics(run, round, line))
     }
 
-    pub(crate) fn metrics(&self, run: i64) -> Result<Vec<String>, StoreError> {
-        metrics_of(&self.connection, run).map_err(|source| self.error(source))
+    pub(crate) fn metrics(&mut self, run: i64) -> Result<Vec<String>, StoreError> {
+        either!(self, store => store.metrics(run))
     }
 
     /// The clients of a run, by name.
-    pub(crate) fn clients(&self, run: i64) -> Result<Vec<(String, ClientId)>, StoreError> {
-        clients_of(&self.connection, run).map_err(|source| self.error(source))
+    pub(crate) fn clients(&mut self, run: i64) -> Result<Vec<(String, ClientId)>, StoreError> {
+        either!(self, store => store.clients(run))
     }
 
     /// Gives a client the next free number below `population`; `None` if all are taken.
@@ -403,31 +260,7 @@ impl Store {
         name: &str,
         population: u64,
     ) -> Result<Option<ClientId>, StoreError> {
-        self.write(|transaction| {
-            let known: Option<i64> = transaction
-                .query_row(
-                    "SELECT id FROM clients WHERE run = ?1 AND name = ?2",
-                    params![run, name],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            if let Some(known) = known {
-                return Ok(Some(ClientId(known.cast_unsigned())));
-            }
-            let next: i64 = transaction.query_row(
-                "SELECT coalesce(max(id) + 1, 0) FROM clients WHERE run = ?1",
-                params![run],
-                |row| row.get(0),
-            )?;
-            if next >= whole(population) {
-                return Ok(None);
-            }
-            transaction.execute(
-                "INSERT INTO clients (run, id, name) VALUES (?1, ?2, ?3)",
-                params![run, next, name],
-            )?;
-            Ok(Some(ClientId(next.cast_unsigned())))
-        })
+        either!(self, store => store.enrol(run, name, population))
     }
 
     /// Keeps a client's refusal: the first for each round.
@@ -439,440 +272,84 @@ impl Store {
         round: u64,
         reason: &str,
     ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            transaction.execute(
-                "INSERT OR IGNORE INTO refusals (run, at_micros, client, round, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![run, micros(at), client, whole(round), reason],
-            )?;
-            Ok(())
-        })
+        either!(self, store => store.refuse(run, at, client, round, reason))
     }
 
-    /// Whether somebody asked the run to stop.
-    pub(crate) fn stop_requested(&self, run: i64) -> Result<bool, StoreError> {
-        self.connection
-            .query_row(
-                "SELECT stop_requested FROM runs WHERE id = ?1",
-                params![run],
-                |row| row.get(0),
-            )
-            .map_err(|source| self.error(source))
-    }
-
-    fn write<T>(
-        &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        let path = &self.path;
-        let result = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .and_then(|transaction| {
-                let value = work(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            });
-        result.map_err(|source| StoreError::Database {
-            path: path.clone(),
-            source,
-        })
-    }
-
-    fn error(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Database {
-            path: self.path.clone(),
-            source,
-        }
+    /// Whether somebody asked the run to stop. Asked now and then, it also tells a server that does nothing else of another that has
+    /// taken over.
+    pub(crate) fn stop_requested(&mut self, run: i64) -> Result<bool, StoreError> {
+        either!(self, store => store.stop_requested(run))
     }
 }
 
 /// The database, for a look from beside.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    connection: Connection,
-    path: PathBuf,
-}
-
-/// A refusal as it is stored.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredRefusal {
-    pub(crate) at: Duration,
-    pub(crate) client: String,
-    pub(crate) round: u64,
-    pub(crate) reason: String,
+pub(crate) enum Reader {
+    Postgresql(postgresql::Reader),
+    Sqlite(sqlite::Reader),
 }
 
 impl Reader {
-    /// Opens an existing database. It can ask a run to stop, and change nothing else.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let error = |source| StoreError::Database {
-            path: path.to_owned(),
-            source,
-        };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(error)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(error)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-        })
+    /// Opens an existing state. It can ask a run to stop, and change nothing else. Not from within an asynchronous task.
+    pub(crate) fn open(state: &State) -> Result<Self, StoreError> {
+        match state {
+            State::File(path) => sqlite::Reader::open(path).map(Self::Sqlite),
+            State::Database(url) => postgresql::Reader::open(url).map(Self::Postgresql),
+        }
     }
 
-    fn ask<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        work(&self.connection).map_err(|source| StoreError::Database {
-            path: self.path.clone(),
-            source,
-        })
+    /// All runs, oldest first.
+    pub(crate) fn runs(&mut self) -> Result<Vec<StoredRun>, StoreError> {
+        either!(self, reader => reader.runs())
     }
 
-    pub(crate) fn runs(&self) -> Result<Vec<StoredRun>, StoreError> {
-        self.ask(|connection| {
-            let mut statement = connection.prepare("SELECT name FROM runs ORDER BY id")?;
-            let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-            let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
-            let runs = names
-                .iter()
-                .filter_map(|name| find_run(connection, name).transpose());
-            runs.collect()
-        })
-    }
-
-    pub(crate) fn ledger(&self, run: i64) -> Result<Vec<u8>, StoreError> {
-        self.ask(|connection| ledger_of(connection, run))
+    /// All lines of a run's ledger.
+    pub(crate) fn ledger(&mut self, run: i64) -> Result<Vec<u8>, StoreError> {
+        either!(self, reader => reader.ledger(run))
     }
 
     /// How many records a ledger has, and its lines from record `from` on until they are `most_bytes` long.
     pub(crate) fn ledger_page(
-        &self,
+        &mut self,
         run: i64,
         from: u64,
         most_bytes: usize,
     ) -> Result<(u64, Vec<u8>), StoreError> {
-        self.ask(|connection| {
-            let count = "SELECT COUNT(*) FROM ledger WHERE run = ?1";
-            let records: i64 = connection.query_row(count, params![run], |row| row.get(0))?;
-            let sql = "SELECT line FROM ledger WHERE run = ?1 AND sequence >= ?2 ORDER BY sequence";
-            let mut statement = connection.prepare(sql)?;
-            let mut rows = statement.query(params![run, whole(from)])?;
-            let mut lines = Vec::new();
-            while let Some(row) = rows.next()?
-                && lines.len() < most_bytes
-            {
-                lines.extend(row.get::<_, Vec<u8>>(0)?);
-            }
-            Ok((records.cast_unsigned(), lines))
-        })
+        either!(self, reader => reader.ledger_page(run, from, most_bytes))
     }
 
-    pub(crate) fn openings(&self, run: i64) -> Result<Vec<String>, StoreError> {
-        self.ask(|connection| {
-            let sql = "SELECT opening FROM ledger WHERE run = ?1 AND opening IS NOT NULL ORDER BY sequence";
-            column(connection, sql, run)
-        })
+    pub(crate) fn openings(&mut self, run: i64) -> Result<Vec<String>, StoreError> {
+        either!(self, reader => reader.openings(run))
     }
 
-    pub(crate) fn metrics(&self, run: i64) -> Result<Vec<String>, StoreError> {
-        self.ask(|connection| metrics_of(connection, run))
+    pub(crate) fn metrics(&mut self, run: i64) -> Result<Vec<String>, StoreError> {
+        either!(self, reader => reader.metrics(run))
     }
 
-    pub(crate) fn clients(&self, run: i64) -> Result<Vec<(String, ClientId)>, StoreError> {
-        self.ask(|connection| clients_of(connection, run))
+    pub(crate) fn clients(&mut self, run: i64) -> Result<Vec<(String, ClientId)>, StoreError> {
+        either!(self, reader => reader.clients(run))
     }
 
-    pub(crate) fn checkpoint(&self, run: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        self.ask(|connection| {
-            connection
-                .query_row(
-                    "SELECT content FROM checkpoints WHERE run = ?1",
-                    params![run],
-                    |row| row.get(0),
-                )
-                .optional()
-        })
+    pub(crate) fn checkpoint(&mut self, run: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        either!(self, reader => reader.checkpoint(run))
     }
 
     /// The latest refusals, newest first.
-    pub(crate) fn refusals(&self, run: i64, most: u32) -> Result<Vec<StoredRefusal>, StoreError> {
-        self.ask(|connection| {
-            let mut statement = connection.prepare(
-                "SELECT at_micros, client, round, reason FROM refusals WHERE run = ?1 ORDER BY id DESC LIMIT ?2",
-            )?;
-            let rows = statement.query_map(params![run, most], |row| {
-                Ok(StoredRefusal {
-                    at: Duration::from_micros(row.get::<_, i64>(0)?.cast_unsigned()),
-                    client: row.get(1)?,
-                    round: row.get::<_, i64>(2)?.cast_unsigned(),
-                    reason: row.get(3)?,
-                })
-            })?;
-            rows.collect()
-        })
+    pub(crate) fn refusals(&mut self, run: i64, most: u32) -> Result<Vec<StoredRefusal>, StoreError> {
+        either!(self, reader => reader.refusals(run, most))
     }
 
     /// Asks a run to stop; false if it is over.
-    pub(crate) fn request_stop(&self, run: i64) -> Result<bool, StoreError> {
-        self.ask(|connection| {
-            let sql = "UPDATE runs SET stop_requested = 1 WHERE id = ?1 AND status = 'running'";
-            Ok(connection.execute(sql, params![run])? == 1)
-        })
+    pub(crate) fn request_stop(&mut self, run: i64) -> Result<bool, StoreError> {
+        either!(self, reader => reader.request_stop(run))
     }
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // A sum that was summed up is overwritten, not left in free pages.
-    connection.pragma_update(None, "secure_delete", true)
-}
-
-fn find_run(connection: &Connection, name: &str) -> rusqlite::Result<Option<StoredRun>> {
-    connection
-        .query_row(
-            "SELECT id, name, experiment, started_micros, secret, status, summary FROM runs WHERE name = ?1",
-            params![name],
-            |row| {
-                let secret: Option<Vec<u8>> = row.get(4)?;
-                Ok(StoredRun {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    experiment: row.get(2)?,
-                    started: Duration::from_micros(row.get::<_, i64>(3)?.cast_unsigned()),
-                    secret: secret.and_then(|secret| secret.try_into().ok()),
-                    status: row.get(5)?,
-                    summary: row.get(6)?,
-                })
-            },
-        )
-        .optional()
-}
-
-fn ledger_of(connection: &Connection, run: i64) -> rusqlite::Result<Vec<u8>> {
-    let sql = "SELECT line FROM ledger WHERE run = ?1 ORDER BY sequence";
-    let lines: Vec<Vec<u8>> = column(connection, sql, run)?;
-    Ok(lines.concat())
-}
-
-fn metrics_of(connection: &Connection, run: i64) -> rusqlite::Result<Vec<String>> {
-    column(
-        connection,
-        "SELECT metrics FROM rounds WHERE run = ?1 ORDER BY round",
-        run,
-    )
-}
-
-fn clients_of(connection: &Connection, run: i64) -> rusqlite::Result<Vec<(String, ClientId)>> {
-    let mut statement = connection.prepare("SELECT name, id FROM clients WHERE run = ?1 ORDER BY id")?;
-    let rows = statement.query_map(params![run], |row| {
-        Ok((row.get(0)?, ClientId(row.get::<_, i64>(1)?.cast_unsigned())))
-    })?;
-    rows.collect()
-}
-
-fn column<T: rusqlite::types::FromSql>(
-    connection: &Connection,
-    sql: &str,
-    run: i64,
-) -> rusqlite::Result<Vec<T>> {
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map(params![run], |row| row.get(0))?;
-    rows.collect()
-}
-
-fn put(transaction: &Transaction<'_>, table: &str, run: i64, content: &[u8]) -> rusqlite::Result<()> {
-    let sql = format!(
-        "INSERT INTO {table} (run, content) VALUES (?1, ?2) ON CONFLICT (run) DO UPDATE SET content = ?2"
-    );
-    transaction.execute(&sql, params![run, content])?;
-    Ok(())
-}
-
-/// SQLite's whole numbers have a sign. What is counted here stays far below the half of them.
+/// The databases' whole numbers have a sign. What is counted here stays far below the half of them.
 fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Keeps a second server off the same state. The system releases the lock when the process ends, however it ends.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = PathBuf::from(name);
-    let file = File::create(&lock).map_err(|source| StoreError::File {
-        path: lock.clone(),
-        source,
-    })?;
-    // A process that was just killed gives its lock back when the system has cleared it away, which may take a moment.
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
-            Err(TryLockError::Error(source)) => return Err(StoreError::File { path: lock, source }),
-        }
-    }
-    Err(StoreError::Locked {
-        path: path.to_owned(),
-    })
-}
-
-/// Makes the file if it is absent. SQLite gives its other files the same permissions.
-fn owner_only(path: &Path) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn progress(checkpoint: Option<&str>, open_round: Option<&str>) -> Progress {
-        let bytes = |text: &str| text.as_bytes().to_vec();
-        Progress {
-            checkpoint: checkpoint.map(bytes),
-            open_round: open_round.map(bytes),
-        }
-    }
-
-    fn opened(folder: &Path) -> (Store, i64) {
-        let mut store = Store::open(&folder.join("state.db")).unwrap();
-        store
-            .create_run("one", "text", &[7; 32], Duration::from_secs(5))
-            .unwrap();
-        let run = store.run("one").unwrap().unwrap();
-        assert_eq!((run.secret, run.started), (Some([7; 32]), Duration::from_secs(5)));
-        (store, run.id)
-    }
-
-    #[test]
-    fn what_is_stored_is_there_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, run) = opened(folder.path());
-        store.append(run, 0, "header\n", &With::default()).unwrap();
-        store.save_open_round(run, 1, b"empty", &[]).unwrap();
-        store
-            .save_open_round(run, 1, b"two", &[ClientId(0), ClientId(3)])
-            .unwrap();
-        let charge = With {
-            opening: Some("counts"),
-            open_round: Some(b"charged".to_vec()),
-            ..With::default()
-        };
-        store.append(run, 1, "charge\n", &charge).unwrap();
-        drop(store);
-
-        let mut store = Store::open(&folder.path().join("state.db")).unwrap();
-        assert_eq!(store.ledger(run).unwrap(), b"header\ncharge\n");
-        assert_eq!(store.progress(run).unwrap(), progress(None, Some("charged")));
-        let release = With {
-            checkpoint: Some(b"model".to_vec()),
-            ..With::default()
-        };
-        store.append(run, 2, "release\n", &release).unwrap();
-        assert_eq!(store.progress(run).unwrap(), progress(Some("model"), None));
-        let end = With {
-            end: Some(("finished", "{}")),
-            ..With::default()
-        };
-        store.append(run, 3, "close\n", &end).unwrap();
-        let stored = store.run("one").unwrap().unwrap();
-        assert_eq!((stored.secret, stored.status.as_str()), (None, "finished"));
-        let reader = Reader::open(&folder.path().join("state.db")).unwrap();
-        assert_eq!(reader.openings(run).unwrap(), ["counts"]);
-        assert!(!reader.request_stop(run).unwrap());
-    }
-
-    #[test]
-    fn nothing_is_stored_twice_and_half_of_a_transaction_never() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, run) = opened(folder.path());
-        store.append(run, 0, "header\n", &With::default()).unwrap();
-        let with = With {
-            open_round: Some(b"x".to_vec()),
-            ..With::default()
-        };
-        assert!(store.append(run, 0, "other\n", &with).is_err());
-        assert_eq!(store.ledger(run).unwrap(), b"header\n");
-        assert_eq!(store.progress(run).unwrap(), progress(None, None));
-        store.save_open_round(run, 1, b"a", &[ClientId(4)]).unwrap();
-        assert!(
-            store
-                .save_open_round(run, 1, b"b", &[ClientId(5), ClientId(4)])
-                .is_err()
-        );
-        assert_eq!(store.progress(run).unwrap(), progress(None, Some("a")));
-        assert!(store.create_run("one", "", &[0; 32], Duration::ZERO).is_err());
-    }
-
-    #[test]
-    fn clients_keep_their_number_and_there_are_no_more_than_declared() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, run) = opened(folder.path());
-        for (name, id) in [
-            ("b", Some(0)),
-            ("a", Some(1)),
-            ("b", Some(0)),
-            ("c", None),
-            ("a", Some(1)),
-        ] {
-            assert_eq!(store.enrol(run, name, 2).unwrap(), id.map(ClientId), "{name}");
-        }
-        assert_eq!(
-            store.clients(run).unwrap(),
-            [("b".to_owned(), ClientId(0)), ("a".to_owned(), ClientId(1))]
-        );
-    }
-
-    #[test]
-    fn a_refusal_is_kept_once_a_round_and_a_running_run_can_be_asked_to_stop() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, run) = opened(folder.path());
-        for reason in ["too little noise", "again"] {
-            store.refuse(run, Duration::from_secs(1), "a", 0, reason).unwrap();
-        }
-        let reader = Reader::open(&folder.path().join("state.db")).unwrap();
-        let refusals = reader.refusals(run, 10).unwrap();
-        assert_eq!(refusals.len(), 1);
-        assert_eq!(
-            (refusals[0].client.as_str(), refusals[0].reason.as_str()),
-            ("a", "too little noise")
-        );
-        assert!(!store.stop_requested(run).unwrap());
-        assert!(reader.request_stop(run).unwrap());
-        assert!(store.stop_requested(run).unwrap());
-    }
-
-    #[test]
-    fn a_second_writer_and_other_files_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, _) = opened(folder.path());
-        let path = folder.path().join("state.db");
-        assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        drop(store);
-        let other = folder.path().join("other.db");
-        Connection::open(&other)
-            .unwrap()
-            .execute_batch("CREATE TABLE x (y)")
-            .unwrap();
-        let error = Store::open(&other).unwrap_err().to_string();
-        assert!(error.contains("another program's database"), "{error}");
-        std::fs::write(
-            &other,
-            "no database at all, but long enough to be looked at as one",
-        )
-        .unwrap();
-        assert!(Store::open(&other).is_err());
-    }
 }

@@ -24,12 +24,20 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let stop = stop::on_signals().context("cannot listen for Ctrl-C")?;
     let out = settings.out.clone();
     let ended = Runtime::new()?.block_on(async {
-        let running = start(settings, experiment, LiveSources::from_system()?, None).await?;
-        let shut_down = running.shut_down();
-        tokio::spawn(async move {
+        let stopped = async move {
             while !stop.load(Ordering::Relaxed) {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
+        };
+        let mut stopped = Box::pin(stopped);
+        // A standby waits in `start`, and holds nothing that would have to be given back.
+        let running = tokio::select! {
+            running = start(settings, experiment, LiveSources::from_system()?, None) => running?,
+            () = &mut stopped => return Ok(Ended::ShutDown),
+        };
+        let shut_down = running.shut_down();
+        tokio::spawn(async move {
+            stopped.await;
             shut_down.store(true, Ordering::Relaxed);
         });
         running.ended().await

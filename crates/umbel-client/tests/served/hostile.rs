@@ -298,7 +298,7 @@ async fn a_flood_of_refusals_is_kept_once_a_round_and_cut_short() {
         client.refuse(RefuseRequest { round: 0, reason }).await.unwrap();
     }
     let kept = loop {
-        let kept = umbel_server::runs::show(&world.root.join("state.db"), "equal")
+        let kept = umbel_server::runs::show(&umbel_server::State::File(world.root.join("state.db")), "equal")
             .unwrap()
             .refusals;
         if !kept.is_empty() {

@@ -12,7 +12,7 @@ use umbel_client::{ClientError, ClientSources, Joined, join};
 use umbel_experiment::Experiment;
 use umbel_protocol::Timestamp;
 use umbel_secagg::MessageKind;
-use umbel_server::{Ended, LiveSources, Probe, start};
+use umbel_server::{Ended, LiveSources, Probe, State, start};
 use umbel_wire::aggregation::{Place, deliver_parts};
 use umbel_wire::proto::{FetchRequest, LedgerRequest};
 
@@ -302,7 +302,7 @@ async fn a_server_that_lies_to_one_client_is_refused_and_told_why() {
         match ends.pop().unwrap() {
             Err(ClientError::Refusal(refusal)) => {
                 assert!(refusal.0.contains(said), "{lie:?}: {refusal}");
-                let kept = umbel_server::runs::show(&root.join("state.db"), "equal")
+                let kept = umbel_server::runs::show(&State::File(root.join("state.db")), "equal")
                     .unwrap()
                     .refusals;
                 assert!(
