@@ -197,11 +197,28 @@ fn round_down_to_29_bits(scale: f64) -> f64 {
     f64::from_bits(scale.to_bits() & !0xff_ffff)
 }
 
-/// Rounds toward zero. The cast saturates, so an overflow would be caught by the check of the norm.
-#[allow(clippy::cast_possible_truncation, reason = "truncation is what is asked for")]
+/// Rounds a number toward zero. It saturates, so an overflow would be caught by the check of the norm; NaN becomes the largest.
+///
+/// This is `value as i32` written so that compilers make vectors of it: a cast's own saturation is done number by number.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "an integer below 2^31 in magnitude is the low half of the sum's bits"
+)]
 #[inline(always)]
 fn truncate(value: f64) -> i32 {
-    value as i32
+    /// Beside 3 · 2^51 the last place is one, and the integers from −2^51 to 2^51 are in the lowest 52 bits, in two's complement.
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    let value = if value < f64::from(i32::MAX) {
+        value
+    } else {
+        f64::from(i32::MAX)
+    };
+    let value = if value > f64::from(i32::MIN) {
+        value
+    } else {
+        f64::from(i32::MIN)
+    };
+    (value.trunc() + MAGIC).to_bits() as u32 as i32
 }
 
 /// Writes the truncated multiples of `scale`.
@@ -278,6 +295,44 @@ mod tests {
             quantize(1.0, &[1.99 * 2.0_f32.powi(-30), -1.99 * 2.0_f32.powi(-30)]).0,
             [1, -1]
         );
+    }
+
+    #[test]
+    fn truncation_is_that_of_a_cast() {
+        let mut values = vec![
+            0.0,
+            -0.0,
+            0.5,
+            1e9 + 0.999,
+            2_147_483_646.999,
+            2_147_483_647.0,
+            2_147_483_647.5,
+        ];
+        values.extend([
+            2_147_483_648.0,
+            2_147_483_649.0,
+            4e9,
+            1e18,
+            1e300,
+            f64::INFINITY,
+            5e-324,
+        ]);
+        let mut bits = 1_u64;
+        for _ in 0..100_000 {
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let fraction = f64::from((bits >> 32) as u32) / f64::from(u32::MAX);
+            values.push(fraction * 2.0_f64.powi(i32::from(bits.to_le_bytes()[3]) / 8));
+        }
+        for value in values {
+            for value in [value, -value, value.next_up(), -value.next_down()] {
+                #[allow(clippy::cast_possible_truncation, reason = "it is what is compared with")]
+                let expected = value as i32;
+                assert_eq!(truncate(value), expected, "{value}");
+            }
+        }
+        assert_eq!(truncate(f64::NAN), i32::MAX);
     }
 
     #[test]
