@@ -3,22 +3,27 @@
 //!
 //! No part of the program knows of this test. It takes the database's write lock for the instant in which it looks, so a state
 //! stays as it is until the process is dead, and what it died in is read from the database afterwards.
+//!
+//! On PostgreSQL (where `DATABASE_URL` names a server) two servers run: the one that leads is killed, the other takes over, and the
+//! killed one is started again and waits.
 #![cfg(unix)]
 
+mod database;
 mod federation;
 mod moment;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use database::Place;
 use federation::{ClientState, Federation};
 use moment::Moment;
 use serde_json::Value;
 
-use crate::support::Numbers;
+use crate::support::{Numbers, Schema};
 
 /// How long the states of a run are waited for before the test has failed: far longer than a run takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How many kills fell in which state.
 type Counts = BTreeMap<String, usize>;
@@ -28,10 +33,24 @@ const TIMES: &str = "UMBEL_KILLED_RUNS";
 
 #[test]
 fn kills_in_all_states_of_a_round_lose_nothing() {
+    killed_runs(|| Some(Place::File));
+}
+
+#[test]
+fn kills_in_all_states_of_a_round_lose_nothing_and_a_standby_takes_over() {
+    killed_runs(|| Schema::new("kills with a standby").map(Place::Schema));
+}
+
+/// `None` of a place: there is none, and nothing to be done.
+fn killed_runs(place: fn() -> Option<Place>) {
+    if place().is_none() {
+        return;
+    }
+    let place = || place().unwrap();
     let times = std::env::var(TIMES).map_or(1, |times| times.parse().expect("a whole number"));
     let mut counts = Counts::new();
     for seed in 1..=times {
-        killed_run(seed, &mut counts);
+        killed_run(seed, &mut counts, &place);
     }
     for (state, count) in &counts {
         eprintln!("{count:>4} kills: {state}");
@@ -55,7 +74,7 @@ fn count(counts: &mut Counts, whom: &str, state: &str) {
 
 /// Ten kills: of the server once in every state, of clients twice. Where a run is over before every state has come, what it left is
 /// checked and another run has the rest.
-fn killed_run(seed: u64, counts: &mut Counts) {
+fn killed_run(seed: u64, counts: &mut Counts, place: &dyn Fn() -> Place) {
     // A run begins and ends once. What is between comes in any order.
     let mut steps = vec![
         Step::Server(Moment::Between),
@@ -76,7 +95,7 @@ fn killed_run(seed: u64, counts: &mut Counts) {
     }
     steps.push(Step::Server(Moment::Closed));
     let mut deadline = Instant::now() + PATIENCE;
-    let mut federation = Federation::new();
+    let mut federation = Federation::new(place());
     let begun = federation.kill_server_at_begin(deadline);
     count(counts, "server", begun.name());
     federation.start_server();
@@ -90,7 +109,7 @@ fn killed_run(seed: u64, counts: &mut Counts) {
         while !take(step, &mut federation, deadline, counts) {
             add(check(federation));
             deadline = Instant::now() + PATIENCE;
-            federation = Federation::new();
+            federation = Federation::new(place());
             federation.start_server();
             federation.start_clients();
         }

@@ -25,4 +25,5 @@ mod noise;
 mod output;
 mod reproducible;
 mod secure_aggregation;
+mod standby;
 mod watch;

@@ -1,14 +1,14 @@
-//! A server and clients as processes of their own.
+//! Servers and clients as processes of their own.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use serde_json::Value;
 
-use super::moment::{Moment, Observer, has_reported, open_round};
+use super::database::{Database, Place};
+use super::moment::{Moment, has_reported, moment, open_round};
 use crate::support::{Folder, Running};
 
 pub(crate) const ROUNDS: u64 = 16;
@@ -16,6 +16,9 @@ const N_CLIENTS: usize = 4;
 
 /// How long the write lock is left alone between two looks, so that the server can go on.
 const PAUSE: Duration = Duration::from_micros(150);
+
+/// The same for PostgreSQL, where a server that waits for the lock needs longer to get it.
+const LONGER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where in a round a client was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +42,13 @@ impl ClientState {
 }
 
 pub(crate) struct Federation {
-    folder: Folder,
-    server: Option<Running>,
+    /// One that leads, and with PostgreSQL one that waits.
+    servers: Vec<Running>,
+    n_killed: i64,
     clients: Vec<Client>,
-    observer: Observer,
+    database: Option<Database>,
+    place: Place,
+    folder: Folder,
 }
 
 struct Client {
@@ -86,7 +92,7 @@ impl Client {
 
 impl Federation {
     /// Certificates and settings; nothing runs yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(place: Place) -> Self {
         let folder = Folder::new();
         folder.edit(
             "rounds = 5\ncohort = 10",
@@ -109,7 +115,7 @@ impl Federation {
         let server = format!(
             r#"
             experiment = "experiment.toml"
-            state = "state/server.db"
+            state = "{}"
             out = "out"
             [listen]
             address = "127.0.0.1:{port}"
@@ -118,9 +124,11 @@ impl Federation {
             key = "certs/server-key.pem"
             authority = "certs/authority.pem"
             [rounds]
-            seconds = 0.4
+            seconds = {}
             first_after_seconds = 0.5
-            "#
+            "#,
+            place.setting(),
+            place.round_seconds()
         );
         folder.write("server.toml", server.as_bytes());
         let mut clients = Vec::new();
@@ -150,12 +158,13 @@ impl Federation {
             folder.write(&client.settings(), settings.as_bytes());
             clients.push(client);
         }
-        let observer = Observer::new(folder.path("state/server.db"));
         Self {
-            folder,
-            server: None,
+            servers: Vec::new(),
+            n_killed: 0,
             clients,
-            observer,
+            database: None,
+            place,
+            folder,
         }
     }
 
@@ -163,33 +172,53 @@ impl Federation {
     /// thrown away.
     pub(crate) fn kill_server_at_begin(&mut self, deadline: Instant) -> Moment {
         loop {
-            self.start_server();
+            self.start_one();
             loop {
                 assert!(Instant::now() < deadline, "no server begins a run");
                 if self.is_over() {
-                    self.server.take().unwrap().finish().success();
+                    self.servers.remove(0).finish().success();
                     panic!("the server ended before it was killed");
                 }
-                match self.observer.held(|_, moment| moment) {
-                    Some(Some(Moment::Begun)) => return self.kill_server(),
+                let Self {
+                    database,
+                    place,
+                    folder,
+                    ..
+                } = self;
+                match held(database, place, folder, |_, moment| moment) {
+                    Some(Some(Moment::Begun)) => return self.kill_one(),
                     Some(Some(_)) => break,
-                    _ => thread::sleep(PAUSE),
+                    _ => self.pause(),
                 }
             }
-            self.kill_server();
-            self.observer = Observer::new(self.folder.path("state/server.db"));
-            std::fs::remove_dir_all(self.folder.path("state")).unwrap();
+            self.kill_one();
+            self.database = None;
+            self.place.remove(&self.folder);
+            self.n_killed = 0;
         }
     }
 
     /// Whether the server has ended by itself: its run is over, or something is wrong, which [`end`](Self::end) finds.
     fn is_over(&mut self) -> bool {
-        self.server.as_mut().is_some_and(Running::has_ended)
+        self.servers.iter_mut().any(Running::has_ended)
     }
 
-    fn kill_server(&mut self) -> Moment {
-        drop(self.server.take().unwrap().kill());
-        self.observer.look().unwrap()
+    fn kill_one(&mut self) -> Moment {
+        drop(self.servers.remove(0).kill());
+        self.n_killed += 1;
+        self.look()
+    }
+
+    /// The state, where no server writes any more.
+    fn look(&mut self) -> Moment {
+        moment(self.database.as_mut().unwrap()).unwrap()
+    }
+
+    fn pause(&self) {
+        thread::sleep(match self.place {
+            Place::File => PAUSE,
+            Place::Schema(_) => LONGER_PAUSE,
+        });
     }
 
     pub(crate) fn start_clients(&mut self) {
@@ -198,30 +227,51 @@ impl Federation {
         }
     }
 
+    /// Starts the servers that do not run.
     pub(crate) fn start_server(&mut self) {
-        let umbel = self.folder.umbel().args(&["serve", "server.toml"]);
-        self.server = Some(umbel.start());
+        while self.servers.len() < self.place.n_servers() {
+            self.start_one();
+        }
     }
 
-    /// Kills the server in this state, and says in which it was; nothing if it ended before.
+    fn start_one(&mut self) {
+        let mut umbel = self.folder.umbel().args(&["serve", "server.toml"]);
+        if let Some(url) = self.place.url() {
+            umbel = umbel.env("STATE_OF_THE_SERVER", &url);
+        }
+        self.servers.push(umbel.start());
+    }
+
+    /// Kills the server that leads in this state, and says in which it was; nothing if the run is over before.
     pub(crate) fn kill_server_at(&mut self, wanted: Moment, deadline: Instant) -> Option<Moment> {
         loop {
             assert!(Instant::now() < deadline, "{wanted:?} does not come");
             if self.is_over() {
                 return None;
             }
-            let server = &mut self.server;
-            let killed = self.observer.held(|_, moment| {
-                let is_now = moment == Some(wanted);
-                if is_now {
-                    drop(server.take().unwrap().kill());
+            let Self {
+                servers,
+                database,
+                place,
+                folder,
+                ..
+            } = self;
+            let killed = held(database, place, folder, |database, moment| {
+                if moment != Some(wanted) {
+                    return false;
                 }
-                is_now
+                // After a kill nobody leads until the lease has run out.
+                let leader = database.leader(servers);
+                if let Some(leader) = leader {
+                    drop(servers.remove(leader).kill());
+                }
+                leader.is_some()
             });
             if killed == Some(true) {
-                return Some(self.observer.look().unwrap());
+                self.n_killed += 1;
+                return Some(self.look());
             }
-            thread::sleep(PAUSE);
+            self.pause();
         }
     }
 
@@ -234,12 +284,18 @@ impl Federation {
             if self.is_over() {
                 return None;
             }
-            let (folder, clients) = (&self.folder, &mut self.clients);
-            let killed = self.observer.held(|connection, moment| {
+            let Self {
+                clients,
+                database,
+                place,
+                folder,
+                ..
+            } = self;
+            let killed = held(database, place, folder, |database, moment| {
                 if moment != Some(Moment::Open) {
                     return None;
                 }
-                let round = open_round(connection).unwrap();
+                let round = open_round(database).unwrap();
                 if tried.replace(round) == Some(round) {
                     return None;
                 }
@@ -247,9 +303,9 @@ impl Federation {
                 let patience = Instant::now() + Duration::from_secs(1);
                 while Instant::now() < patience {
                     for client in clients.iter_mut() {
-                        if state(client, folder, connection, round) == wanted {
+                        if state(client, folder, database, round) == wanted {
                             client.kill();
-                            let fell = state(client, folder, connection, round);
+                            let fell = state(client, folder, database, round);
                             client.start(folder);
                             return Some(fell);
                         }
@@ -261,13 +317,15 @@ impl Federation {
             if let Some(Some(fell)) = killed {
                 return Some(fell);
             }
-            thread::sleep(PAUSE);
+            self.pause();
         }
     }
 
     /// Waits for the end of the run, and collects what it left.
     pub(crate) fn end(mut self) -> Ended {
-        self.server.take().unwrap().finish().success();
+        for server in self.servers.drain(..) {
+            server.finish().success();
+        }
         let mut clients = Vec::new();
         for client in &mut self.clients {
             // It may not have been told that the run is over: the server was killed when it was. It may have just been started, too.
@@ -286,34 +344,50 @@ impl Federation {
         }
         let text = |name: &str| String::from_utf8(self.folder.read(name)).unwrap();
         let openings = text("out/ledger.openings").lines().map(str::to_owned).collect();
-        let connection = self.observer.connection().unwrap();
+        let database = self.database.as_mut().unwrap();
+        if let Some(epoch) = database.epoch() {
+            // Whoever was killed led, and somebody led after it.
+            assert!(epoch > self.n_killed, "{epoch} leaders, {} killed", self.n_killed);
+        }
         Ended {
             ledger: text("out/ledger"),
             openings,
-            participation: participation(connection),
+            participation: database.participation(),
             clients,
             folder: self.folder,
         }
     }
 }
 
-fn state(client: &Client, folder: &Folder, connection: &Connection, round: u64) -> ClientState {
-    if has_reported(connection, round, &client.name) {
+/// Does `work` with the database and the state, which cannot change meanwhile; `None` if somebody is changing it right now, or
+/// nothing is there yet.
+fn held<T>(
+    database: &mut Option<Database>,
+    place: &Place,
+    folder: &Folder,
+    work: impl FnOnce(&mut Database, Option<Moment>) -> T,
+) -> Option<T> {
+    if database.is_none() {
+        *database = place.connect(folder);
+    }
+    let database = database.as_mut()?;
+    if !database.hold() {
+        return None;
+    }
+    let moment = moment(database);
+    let result = work(database, moment);
+    database.let_go();
+    Some(result)
+}
+
+fn state(client: &Client, folder: &Folder, database: &mut Database, round: u64) -> ClientState {
+    if has_reported(database, round, &client.name) {
         ClientState::Counted
     } else if client.history(folder).contains(&round) {
         ClientState::OnRecord
     } else {
         ClientState::NotOnRecord
     }
-}
-
-fn participation(connection: &Connection) -> Vec<(u64, String)> {
-    let sql = "SELECT round, name FROM participation JOIN clients ON client = id";
-    let mut statement = connection.prepare(sql).unwrap();
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))
-        .unwrap();
-    rows.map(Result::unwrap).collect()
 }
 
 /// What a run has left.
@@ -339,9 +413,11 @@ impl Ended {
     /// `umbel audit verify`, with what the clients were shown as receipts.
     pub(crate) fn audit(&self) {
         let mut args = vec!["audit", "verify", "out"];
-        for client in &self.clients {
+        // A client that was never invited has nothing to show.
+        for client in self.clients.iter().filter(|client| !client.history.is_empty()) {
             args.extend(["--receipts", &client.history_file]);
         }
-        self.folder.umbel().args(&args).run().success();
+        let verified = self.folder.umbel().args(&args).run();
+        assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
     }
 }

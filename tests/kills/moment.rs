@@ -1,10 +1,8 @@
 //! In which state a run is, from its database alone.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use rusqlite::{Connection, OpenFlags, params};
 use serde_json::Value;
+
+use super::database::Database;
 
 /// A state of a run. Whatever happens between two writes leaves the same state behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,102 +40,45 @@ impl Moment {
     }
 }
 
-/// The server's database, seen from beside.
-pub(crate) struct Observer {
-    path: PathBuf,
-    connection: Option<Connection>,
-}
-
-impl Observer {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            connection: None,
-        }
-    }
-
-    /// The connection, once the server has made its tables: looked at earlier, it would be in the way of that.
-    pub(crate) fn connection(&mut self) -> Option<&Connection> {
-        if self.connection.is_none() {
-            let log = Path::new(&self.path).with_extension("db-wal");
-            if std::fs::metadata(log).map_or(0, |file| file.len()) == 0 {
-                return None;
-            }
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let connection = Connection::open_with_flags(&self.path, flags).unwrap();
-            connection.busy_timeout(Duration::ZERO).unwrap();
-            self.connection = Some(connection);
-        }
-        self.connection.as_ref()
-    }
-
-    /// Does `work` with the state, which cannot change meanwhile; `None` if somebody is changing it right now.
-    pub(crate) fn held<T>(&mut self, work: impl FnOnce(&Connection, Option<Moment>) -> T) -> Option<T> {
-        let connection = self.connection()?;
-        connection.execute_batch("BEGIN IMMEDIATE").ok()?;
-        let result = work(connection, moment(connection));
-        connection.execute_batch("ROLLBACK").unwrap();
-        Some(result)
-    }
-
-    /// The state, of a server that is dead or does not matter.
-    pub(crate) fn look(&mut self) -> Option<Moment> {
-        moment(self.connection()?)
-    }
-}
-
 /// The round that was reserved last and is open.
-pub(crate) fn open_round(connection: &Connection) -> Option<u64> {
-    let (kind, round) = last_record(connection)?;
+pub(crate) fn open_round(database: &mut Database) -> Option<u64> {
+    let (kind, round) = last_record(database)?;
     (kind == "reserve").then_some(round)
 }
 
-pub(crate) fn has_reported(connection: &Connection, round: u64, client: &str) -> bool {
-    let sql = "SELECT count(*) FROM participation JOIN clients ON client = id WHERE round = ?1 AND name = ?2";
-    let count: i64 = connection
-        .query_row(sql, params![round.cast_signed(), client], |row| row.get(0))
-        .unwrap();
-    count > 0
+pub(crate) fn has_reported(database: &mut Database, round: u64, client: &str) -> bool {
+    let sql = format!(
+        "SELECT count(*) FROM participation JOIN clients ON client = id WHERE round = {round} AND name = '{client}'"
+    );
+    database.number(&sql) > 0
 }
 
 /// Kind and round of the last record that is no `resume`; the round is 0 where the record has none.
-fn last_record(connection: &Connection) -> Option<(String, u64)> {
-    let sql = "SELECT line FROM ledger ORDER BY sequence DESC";
-    let mut statement = connection.prepare(sql).ok()?;
-    let mut rows = statement.query([]).unwrap();
-    while let Some(row) = rows.next().unwrap() {
-        let line: Vec<u8> = row.get(0).unwrap();
-        let record = serde_json::from_slice::<Value>(&line).unwrap()["record"].take();
+fn last_record(database: &mut Database) -> Option<(String, u64)> {
+    database.last_lines().iter().find_map(|line| {
+        let record = serde_json::from_slice::<Value>(line).unwrap()["record"].take();
         let kind = record["kind"].as_str().unwrap();
-        if kind != "resume" {
-            return Some((kind.to_owned(), record["body"]["round"].as_u64().unwrap_or(0)));
-        }
-    }
-    None
+        let round = record["body"]["round"].as_u64().unwrap_or(0);
+        (kind != "resume").then(|| (kind.to_owned(), round))
+    })
 }
 
-fn moment(connection: &Connection) -> Option<Moment> {
-    let count = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
-    let run: Result<i64, _> = connection.query_row("SELECT id FROM runs", [], |row| row.get(0));
-    run.ok()?;
-    let Some((kind, round)) = last_record(connection) else {
+/// The state of the run; `None` if none is stored.
+pub(crate) fn moment(database: &mut Database) -> Option<Moment> {
+    if !database.has_run() {
+        return None;
+    }
+    let Some((kind, round)) = last_record(database) else {
         return Some(Moment::Begun);
     };
+    let mut none = |table: &str| database.number(&format!("SELECT count(*) FROM {table}")) == 0;
     Some(match kind.as_str() {
         "close" => Moment::Closed,
         "charge" => Moment::Charged,
-        "reserve" if count("SELECT count(*) FROM open_rounds") == 0 => Moment::Reserved,
-        "reserve"
-            if count(&format!(
-                "SELECT count(*) FROM participation WHERE round = {round}"
-            )) == 0 =>
-        {
-            Moment::Open
-        }
+        "reserve" if none("open_rounds") => Moment::Reserved,
+        "reserve" if none(&format!("participation WHERE round = {round}")) => Moment::Open,
         "reserve" => Moment::Reports,
-        "release" if count(&format!("SELECT count(*) FROM rounds WHERE round = {round}")) == 0 => {
-            Moment::Released
-        }
+        "release" if none(&format!("rounds WHERE round = {round}")) => Moment::Released,
         _ => Moment::Between,
     })
 }

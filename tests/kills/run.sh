@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A hundred kills of real servers and clients over mutual TLS, ten in every state of a round; prints how many fell in which.
+# Where DATABASE_URL names a PostgreSQL server, a hundred more with its state there and a standby that takes over (some twenty minutes).
 #
 #   tests/kills/run.sh
 set -euo pipefail

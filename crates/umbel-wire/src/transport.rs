@@ -4,6 +4,7 @@
 //! one connection.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,9 +117,24 @@ async fn dial(
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
 ) -> io::Result<client::TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect((host, port)).await?;
+    let tcp = connect_to_any(tokio::net::lookup_host((host, port)).await?.collect()).await?;
     tcp.set_nodelay(true)?;
     TlsConnector::from(config).connect(name, tcp).await
+}
+
+/// Connects to the first of a server's addresses that answers. One that does not answer at all, as that of a machine that is down,
+/// leaves time for the next.
+async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let share = HANDSHAKE_LIMIT / (u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1) + 1);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
+        }
+    }
+    Err(last)
 }
 
 /// Does the server's side of a TLS handshake, within [`HANDSHAKE_LIMIT`].
@@ -297,4 +313,30 @@ fn explain_tls(error: &Error) -> String {
         _ => None,
     };
     reason.map_or_else(|| error.to_string(), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_address_that_answers_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        // An address for documentation, at which nobody answers.
+        let silent = "192.0.2.1:9".parse().unwrap();
+        for addresses in [vec![good], vec![closed, good], vec![silent, closed, good]] {
+            let tcp = connect_to_any(addresses).await.unwrap();
+            assert_eq!(tcp.peer_addr().unwrap(), good);
+        }
+        assert!(connect_to_any(vec![closed]).await.is_err());
+        assert!(connect_to_any(Vec::new()).await.is_err());
+    }
 }

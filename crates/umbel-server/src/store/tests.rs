@@ -3,10 +3,15 @@
 //! The tests on PostgreSQL need a server: `DATABASE_URL=postgresql://USER@HOST:PORT/DATABASE`. Without it they say that they are left
 //! out. Each works in a schema of its own, which is removed at the end.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use postgres::config::Host;
 use postgres::{Client, NoTls};
 use tempfile::TempDir;
 use umbel_protocol::ClientId;
@@ -495,6 +500,140 @@ fn a_write_goes_on_after_the_connection_was_cut_off() {
         .unwrap()
         .get(0);
     assert_eq!(count, 5, "each once");
+}
+
+/// Stands between a store and the database. While `losing` is set it lets the next commit through and cuts the connection in place of
+/// the answer.
+struct Cutter {
+    address: SocketAddr,
+    losing: Arc<AtomicBool>,
+}
+
+impl Cutter {
+    fn before(database: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let losing = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&losing);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(database).unwrap());
+                let cut = Arc::new(AtomicBool::new(false));
+                let (up, down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (to_lose, flag) = (Arc::clone(&cut), Arc::clone(&flag));
+                thread::spawn(move || {
+                    forward(up, server, |bytes| {
+                        let is_commit = bytes.windows(6).any(|text| text == b"COMMIT");
+                        if is_commit && flag.swap(false, Ordering::SeqCst) {
+                            to_lose.store(true, Ordering::SeqCst);
+                        }
+                        true
+                    })
+                });
+                thread::spawn(move || forward(down, client, |_| !cut.load(Ordering::SeqCst)));
+            }
+        });
+        Self { address, losing }
+    }
+}
+
+/// Passes on what comes, as long as `passes` says so; then both ends are closed.
+fn forward(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(&[u8]) -> bool) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if !passes(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    for end in [from, to] {
+        let _ = end.shutdown(Shutdown::Both);
+    }
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_counts_once() {
+    let Some((place, url)) = schema("a_commit_whose_answer_is_lost_counts_once") else {
+        return;
+    };
+    let Place::Schema(named) = &place else {
+        return;
+    };
+    let config = url.config();
+    let ([Host::Tcp(host)], [port]) = (config.get_hosts(), config.get_ports()) else {
+        panic!("DATABASE_URL has a host and a port");
+    };
+    let database = (host.as_str(), *port).to_socket_addrs().unwrap().next().unwrap();
+    let cutter = Cutter::before(database);
+    let text = named
+        .server
+        .replacen(&format!("{host}:{port}"), &cutter.address.to_string(), 1);
+    assert_ne!(text, named.server, "DATABASE_URL has `{host}:{port}`");
+    let through = Schema {
+        server: text,
+        name: named.name.clone(),
+    };
+    let url = through.url("");
+    // It is removed once, by the other.
+    std::mem::forget(through);
+
+    let mut store = leads(Store::open(&State::Database(url)));
+    let lose = || cutter.losing.store(true, Ordering::SeqCst);
+    let lost = || assert!(!cutter.losing.load(Ordering::SeqCst), "a commit was lost");
+    lose();
+    store.create_run("one", "text", &[7; 32], Duration::ZERO).unwrap();
+    lost();
+    let run = store.run("one").unwrap().unwrap().id;
+    let release = With {
+        checkpoint: Some(vec![5; 100_000]),
+        ..With::default()
+    };
+    for (sequence, with) in [(0, &With::default()), (1, &release)] {
+        lose();
+        store
+            .append(run, sequence, &format!("line {sequence}\n"), with)
+            .unwrap();
+        lost();
+    }
+    for (content, clients) in [("one", 0..3), ("two", 3..4), ("three", 4..9)] {
+        let clients: Vec<_> = clients.map(ClientId).collect();
+        lose();
+        store
+            .save_open_round(run, 1, content.as_bytes(), &clients)
+            .unwrap();
+        lost();
+        assert_eq!(
+            store.progress(run).unwrap().open_round.unwrap(),
+            content.as_bytes()
+        );
+    }
+    for (name, id) in [("a", 0), ("b", 1)] {
+        lose();
+        assert_eq!(store.enrol(run, name, 2).unwrap(), Some(ClientId(id)));
+        lost();
+    }
+    lose();
+    store.save_metrics(run, 1, "{}").unwrap();
+    lost();
+    lose();
+    store.refuse(run, Duration::ZERO, "a", 0, "why").unwrap();
+    lost();
+    assert_eq!(store.ledger(run).unwrap(), b"line 0\nline 1\n");
+    assert!(store.progress(run).unwrap().checkpoint == release.checkpoint);
+    let mut admin = admin(&place);
+    for (table, count) in [
+        ("runs", 1),
+        ("ledger", 2),
+        ("participation", 9),
+        ("clients", 2),
+        ("refusals", 1),
+        ("rounds", 1),
+    ] {
+        let found: i64 = admin
+            .query_one(&format!("SELECT count(*) FROM {table}"), &[])
+            .unwrap()
+            .get(0);
+        assert_eq!(found, count, "{table}");
+    }
 }
 
 #[test]
