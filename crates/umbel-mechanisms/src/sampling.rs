@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use rand_core::Rng;
 use umbel_accounting::SamplingRate;
 
+use crate::blocks::vectorised;
 use crate::source::{CohortSource, RandomStream};
 
 /// The clients of one round, in ascending order: each of `0..population` is in it with probability `rate`,
@@ -29,19 +30,29 @@ pub fn poisson_cohort(source: &CohortSource, round: u64, population: u64, rate: 
     let mut first = 0;
     while first < population {
         stream.fill_bytes(&mut words);
-        let clients = first..population.min(first + BLOCK as u64);
-        for (client, word) in clients.zip(words.chunks_exact(4)) {
-            let coin = u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-            let is_in = match coin.cmp(&high) {
-                Ordering::Less => true,
-                Ordering::Equal => lower_half(source, round, client) < low,
-                Ordering::Greater => false,
-            };
-            if is_in {
-                cohort.push(client);
+        // Few coins fall: groups of them are passed over by their least.
+        for (group, least) in words
+            .as_chunks::<{ 4 * GROUP }>()
+            .0
+            .iter()
+            .zip(least_of_groups(&words))
+        {
+            let clients = first..population.min(first + GROUP as u64);
+            first += GROUP as u64;
+            if u64::from(least) > high {
+                continue;
+            }
+            for (client, word) in clients.zip(group.as_chunks().0) {
+                let is_in = match u64::from(u32::from_le_bytes(*word)).cmp(&high) {
+                    Ordering::Less => true,
+                    Ordering::Equal => lower_half(source, round, client) < low,
+                    Ordering::Greater => false,
+                };
+                if is_in {
+                    cohort.push(client);
+                }
             }
         }
-        first += BLOCK as u64;
     }
     cohort
 }
@@ -56,7 +67,25 @@ pub fn poisson_batch(coins: &mut RandomStream, n_examples: usize, rate: Sampling
     (0..n_examples).filter(|_| coins.next_u64() < threshold).collect()
 }
 
+/// Coins drawn at a time, and looked at together.
 const BLOCK: usize = 1024;
+const GROUP: usize = 16;
+
+/// The least word of each group.
+fn least_of_groups(words: &[u8; 4 * BLOCK]) -> [u32; BLOCK / GROUP] {
+    let mut least = [u32::MAX; BLOCK / GROUP];
+    vectorised(
+        #[inline(always)]
+        || {
+            for (least, group) in least.iter_mut().zip(words.as_chunks::<{ 4 * GROUP }>().0) {
+                for word in group.as_chunks().0 {
+                    *least = u32::from_le_bytes(*word).min(*least);
+                }
+            }
+        },
+    );
+    least
+}
 
 /// `floor(rate · 2^64)` of a rate below 1.
 #[allow(

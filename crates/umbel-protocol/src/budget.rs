@@ -31,6 +31,8 @@ pub(crate) struct Spending {
     rounds: u64,
     /// ε of `rounds` rounds.
     spent: EpsilonBounds,
+    /// A number of rounds and their ε, the last that was computed: what is reserved is asked for again when it is released.
+    known: (u64, EpsilonBounds),
     /// Rounds beyond as many cost nothing more.
     most_charges: Option<u64>,
     /// Where the run may end early, its planned rounds, all of which are paid for with the first.
@@ -68,6 +70,7 @@ impl Spending {
             relation,
             rounds: 0,
             spent: NOTHING,
+            known: (0, NOTHING),
             most_charges: plan.most_charges(),
             whole: settings.may_stop_early.then_some(settings.rounds),
         })
@@ -119,6 +122,13 @@ impl Spending {
         }
         let rounds = self.whole.unwrap_or(rounds);
         let rounds = self.most_charges.map_or(rounds, |most| rounds.min(most));
+        if self.known.0 != rounds {
+            self.known = (rounds, self.compute(rounds)?);
+        }
+        Ok(self.known.1)
+    }
+
+    fn compute(&mut self, rounds: u64) -> Result<EpsilonBounds, AccountingError> {
         if rounds < self.composed {
             self.accountant = umbel_accounting::accountant(self.kind, self.relation);
             self.composed = 0;
