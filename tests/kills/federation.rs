@@ -180,33 +180,35 @@ impl Federation {
                     panic!("the server ended before it was killed");
                 }
                 let Self {
+                    servers,
                     database,
                     place,
                     folder,
                     ..
                 } = self;
-                match held(database, place, folder, |_, moment| moment) {
-                    Some(Some(Moment::Begun)) => return self.kill_one(),
-                    Some(Some(_)) => break,
-                    _ => self.pause(),
+                let killed = held(database, place, folder, |_, moment| {
+                    if moment.is_some() {
+                        drop(servers.remove(0).kill());
+                    }
+                    moment
+                });
+                match killed.flatten() {
+                    Some(Moment::Begun) => {
+                        self.n_killed = 1;
+                        return self.look();
+                    }
+                    Some(_) => break,
+                    None => self.pause(),
                 }
             }
-            self.kill_one();
             self.database = None;
             self.place.remove(&self.folder);
-            self.n_killed = 0;
         }
     }
 
     /// Whether the server has ended by itself: its run is over, or something is wrong, which [`end`](Self::end) finds.
     fn is_over(&mut self) -> bool {
         self.servers.iter_mut().any(Running::has_ended)
-    }
-
-    fn kill_one(&mut self) -> Moment {
-        drop(self.servers.remove(0).kill());
-        self.n_killed += 1;
-        self.look()
     }
 
     /// The state, where no server writes any more.
