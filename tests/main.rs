@@ -18,6 +18,7 @@ mod digits;
 mod early_stopping;
 mod full_disk;
 mod interruption;
+mod killed_attempts;
 mod kills;
 mod layers;
 mod mechanisms;

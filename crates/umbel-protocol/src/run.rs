@@ -60,6 +60,8 @@ pub struct Run {
     replay: Replay,
     /// Rounds that are released, or charged and lost.
     rounds: u64,
+    /// Of these, how many were charged and lost with a process that ended before their release.
+    lost: u64,
     sources: Sources,
     spending: Spending,
     strategy: Box<dyn Strategy>,
@@ -177,6 +179,7 @@ impl Run {
             plan,
             replay: Replay::default(),
             rounds: 0,
+            lost: 0,
             sources,
             spending,
             strategy,
@@ -333,7 +336,7 @@ impl Run {
         };
         let close = Close {
             status,
-            rounds: self.rounds,
+            rounds: self.rounds - self.lost,
             claim: self.spending.claim(),
             model_file_sha256: to_hex(&model_file),
             summary_file_sha256: to_hex(&summary_file),

@@ -107,6 +107,18 @@ impl AttemptStep {
             MessageKind::UnmaskRequest | MessageKind::OpenedShares => Self::Opening,
         }
     }
+
+    /// As it stands in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Advertising => "advertising",
+            Self::Sharing => "sharing",
+            Self::Masking => "masking",
+            Self::Confirming => "confirming",
+            Self::Opening => "opening",
+            Self::Over => "over",
+        }
+    }
 }
 
 /// The run at one moment.

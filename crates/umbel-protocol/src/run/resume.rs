@@ -190,6 +190,7 @@ impl Run {
             // Groups are drawn from the source of coins, which begins anew: a client could come too soon.
             return Err(ResumeError::Turns);
         }
+        let n_released = resumed.releases.len() as u64;
         let released = resumed.releases.last().map_or(0, |(round, _)| *round);
         let at = resumed
             .checkpoint
@@ -269,6 +270,7 @@ impl Run {
             },
             Order::Closed | Order::Empty | Order::Idle { .. } | Order::Interrupted { .. } => Next::Idle,
         };
+        run.lost = run.rounds.saturating_sub(n_released);
         run.store(Body::Resume(Resume { released }), None, next);
         Ok(run)
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tonic::Status;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use umbel_protocol::{ClientId, Invitation, Outgoing, RoundId, ServerMessage, Timestamp};
 use umbel_secagg::{Abort, Fault, MessageKind, Server, ServerKey, federation_of};
 use umbel_sim::{ServedRound, served_round_config};
@@ -103,6 +103,8 @@ impl Attempt {
         self.n_expected = self.n_answered();
         self.step = step;
         self.common = common.into();
+        let (round, attempt) = self.place();
+        debug!(round, attempt, step = step.name(), "the attempt goes on");
         self.show();
     }
 
