@@ -61,6 +61,9 @@ impl State {
     }
 }
 
+/// The port of PostgreSQL where none is given.
+const USUAL_PORT: u16 = 5432;
+
 const URL: &str = "\"postgresql://USER@HOST:PORT/DATABASE\"";
 
 fn is_url(text: &str) -> bool {
@@ -152,8 +155,9 @@ impl fmt::Display for DatabaseUrl {
                 Host::Unix(path) => write!(formatter, "{}", path.display())?,
                 Host::Tcp(name) => formatter.write_str(name)?,
             }
-            // One port stands for all hosts.
-            if let Some(port) = ports.get(place).or_else(|| ports.first()) {
+            // One port stands for all hosts; the usual one may be filled in or not.
+            let port = ports.get(place).or_else(|| ports.first());
+            if let Some(port) = port.filter(|port| **port != USUAL_PORT) {
                 write!(formatter, ":{port}")?;
             }
         }
@@ -196,7 +200,7 @@ mod tests {
                 "postgresql://u@127.0.0.1:5433/d",
             ),
             ("postgres://u:hidden@localhost/d", "postgresql://u@localhost/d"),
-            ("postgresql://u:hidden@[::1]:5432/d", "postgresql://u@::1:5432/d"),
+            ("postgresql://u:hidden@[::1]:5432/d", "postgresql://u@::1/d"),
             ("postgresql://u:hidden@%2Frun%2Fpg/d", "postgresql://u@/run/pg/d"),
             ("env:URL", "postgresql://u@localhost/d"),
         ] {
@@ -226,7 +230,6 @@ mod tests {
     fn what_is_no_state_is_refused_without_a_password() {
         for (text, said) in [
             ("postgresql://u:hidden@localhost:port/d", "cannot be read"),
-            ("postgresql://u:hidden?x@localhost/d", "cannot be read"),
             (
                 "postgresql://u:hidden@localhost/d?sslmode=require",
                 "TLS to the database",
